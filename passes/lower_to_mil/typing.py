@@ -1,0 +1,137 @@
+"""Typing of lowerings: one policy of promotion and narrowing, used by every rule.
+
+torch types a value by its own promotion rules, and ``torch.export`` records the outcome; a lowering
+reads that type, narrows it to what Core ML holds it in (i64 -> i32, f64 -> f32, ...), and casts the
+operands to the dtype the op computes in. Python numbers never promote: they take the op's dtype.
+"""
+
+from __future__ import annotations
+
+import math
+
+from anec.dialects import mil
+from anec.errors import AnecError, UnsupportedError
+from anec.ir.attrs import Attr, Literal
+from anec.ir.graph import Op, Value
+from anec.ir.opdef import Operand
+from anec.ir.types import DType, TensorType, narrowed
+from anec.rewrite import reject
+
+INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
+# torch writes "to the end" as the largest int64.
+END = 2**63 - 1
+MIL_NAMES = {
+    DType.F16: "fp16",
+    DType.F32: "fp32",
+    DType.I32: "int32",
+    DType.BOOL: "bool",
+}
+
+
+def result_type(op: Op, index: int = 0) -> TensorType:
+    """The narrowed type of a result of ``op``: what the lowering must give.
+
+    Raises:
+        UnsupportedError: a complex or otherwise inexpressible dtype.
+    """
+    type_ = narrowed(op.results[index].type)
+    assert isinstance(type_, TensorType)
+    if type_.dtype not in MIL_NAMES:
+        raise UnsupportedError(f"{op.name} gives {type_.dtype}, which Core ML does not have", where=op.origin.place)
+    return type_
+
+
+def dtype_of(operand: Operand) -> DType | None:
+    """The narrowed dtype of a value; None for a Python number."""
+    if isinstance(operand, Value):
+        type_ = narrowed(operand.tensor)
+        assert isinstance(type_, TensorType)
+        return type_.dtype
+    return operand.dtype if isinstance(operand, Literal) else None
+
+
+def cast(operand: Operand, dtype: DType) -> Operand:
+    """``operand`` in ``dtype``: a cast where the dtype differs, a converted number for a literal.
+
+    Raises:
+        AnecError: an integer constant does not fit int32.
+    """
+    if isinstance(operand, Value):
+        if operand.tensor.dtype is dtype:
+            return operand
+        return mil.cast(operand, dtype=MIL_NAMES[dtype])
+    if isinstance(operand, Literal):
+        return Literal(number(operand.value, dtype))
+    return None
+
+
+def value(operand: Operand, dtype: DType) -> Value:
+    """``operand`` in ``dtype`` as a value; rules on unary ops, whose operand cannot be a number.
+
+    Raises:
+        Reject: the operand is a Python number or absent.
+    """
+    found = cast(operand, dtype)
+    if not isinstance(found, Value):
+        reject(f"the operand is {found}, not a tensor")
+    return found
+
+
+def number(given: Attr, dtype: DType) -> Attr:
+    """A Python number (or nested list) as ``dtype`` holds it.
+
+    Raises:
+        AnecError: an integer beyond int32.
+    """
+    if isinstance(given, tuple):
+        return tuple(number(item, dtype) for item in given)
+    if not isinstance(given, (bool, int, float)):
+        return given
+    if dtype is DType.BOOL:
+        return bool(given)
+    if dtype.is_integer:
+        if isinstance(given, float) and not math.isfinite(given):
+            raise AnecError(f"{given} cannot be an integer")
+        return int32(int(given))
+    return float(given)
+
+
+def int32(given: int) -> int:
+    """An integer constant, which must fit int32; torch's "to the end" is clamped.
+
+    Raises:
+        AnecError: the integer does not fit.
+    """
+    if given >= END:
+        return INT32_MAX
+    if given == -END - 1:
+        return INT32_MIN
+    if not INT32_MIN <= given <= INT32_MAX:
+        raise AnecError(f"the constant {given} does not fit int32, the widest integer of Core ML")
+    return given
+
+
+def static(type_: TensorType) -> tuple[int, ...]:
+    """The shape of a static type; rejects a rule on a symbolic one."""
+    if not type_.is_static:
+        reject(f"{type_} is not static")
+    return type_.static_shape
+
+
+def axis(given: Attr, rank: int) -> int:
+    """A torch dim, negative ones counted from the end, as an axis in range.
+
+    Raises:
+        AnecError: out of range.
+    """
+    if not isinstance(given, int) or not -max(rank, 1) <= given < max(rank, 1):
+        raise AnecError(f"the dim {given} is out of range for rank {rank}")
+    return given % max(rank, 1)
+
+
+def axes(given: Attr, rank: int) -> tuple[int, ...]:
+    """torch dims as ascending axes; None or an empty list means all."""
+    if given is None or given == ():
+        return tuple(range(rank))
+    items = given if isinstance(given, tuple) else (given,)
+    return tuple(sorted(axis(item, rank) for item in items))

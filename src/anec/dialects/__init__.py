@@ -1,0 +1,37 @@
+"""The three dialects, and the registry that finds an op by its name.
+
+``mil`` is what Core ML runs, ``aten`` what ``torch.export`` gives, ``nn`` what models mean.
+Each is a namespace: ``mil.conv``, ``nn.layer_norm``, ``aten.add.Tensor``.
+"""
+
+from __future__ import annotations
+
+from anec.dialects import aten as _aten
+from anec.dialects import mil as _mil
+from anec.dialects import nn as _nn
+from anec.dialects.namespace import Dialect, Packet, Registry
+from anec.ir.graph import Op
+from anec.ir.opdef import OpDef
+from anec.ir.types import Type
+
+aten = _aten.aten
+mil = _mil.mil
+nn = _nn.nn
+registry = Registry([aten, nn, mil], _aten.library)
+
+
+def resolve(name: str) -> OpDef:
+    """The op called ``name``; see :meth:`Registry.resolve`."""
+    return registry.resolve(name)
+
+
+def _infer(op: Op) -> tuple[Type, ...]:
+    from anec.reference.infer import infer
+
+    return infer(op)
+
+
+# The IR is below the kernels; it is handed inference here so that importing it loads no torch.
+OpDef.inference = staticmethod(_infer)  # type: ignore[assignment]  # a function, not a method
+
+__all__ = ["Dialect", "Packet", "Registry", "aten", "mil", "nn", "registry", "resolve"]

@@ -1,0 +1,120 @@
+"""The `nn` dialect: what models mean, where neither torch nor Core ML has one word for it.
+
+Kept composites and recognised spellings both become these ops, so that a later pass has one thing
+to shape. Every op is lowered to `mil` by rules in ``passes/lower_to_mil``.
+"""
+
+from __future__ import annotations
+
+from anec.dialects.namespace import Dialect
+from anec.ir.attrs import Attr
+from anec.ir.opdef import Effect, Kind, Layout, LayoutKind, OpDef, Param
+
+_POINTWISE = Layout(LayoutKind.ELEMENTWISE)
+_OVER_AXES = Layout(LayoutKind.AXES, axes=("axes",))
+_REQUIRED = object()
+
+
+def _op(
+    name: str,
+    operands: str,
+    *,
+    results: int | None = 1,
+    layout: Layout = Layout(),
+    effects: Effect = Effect.NONE,
+    doc: str,
+    **attrs: object,
+) -> OpDef:
+    """An op from a short form: ``"x weight? values*"`` (optional, list) and attributes with defaults."""
+    params = []
+    for word in operands.split():
+        kind = Kind.VARIADIC if word.endswith("*") else Kind.OPERAND
+        params.append(Param(word.rstrip("?*"), kind, required=not word.endswith(("?", "*"))))
+    for key, default in attrs.items():
+        required = default is _REQUIRED
+        params.append(Param(key, Kind.ATTR, required, None if required else _attr(default)))
+    return OpDef(f"nn.{name}", tuple(params), results=results, effects=effects, layout=layout, doc=doc)
+
+
+def _attr(value: object) -> Attr:
+    assert value is None or isinstance(value, (bool, int, float, str, tuple))
+    return value
+
+
+def _norms() -> list[OpDef]:
+    return [
+        _op("layer_norm", "x weight? bias?", axes=_REQUIRED, epsilon=1e-5, layout=_OVER_AXES,
+            doc="(x - mean) / sqrt(var + epsilon) * weight + bias over trailing or any axes; biased variance"),
+        _op("rms_norm", "x weight?", axes=_REQUIRED, epsilon=1e-6, layout=_OVER_AXES,
+            doc="x / sqrt(mean(x^2) + epsilon) * weight"),
+        _op("l2_norm", "x", axes=_REQUIRED, epsilon=1e-12, layout=_OVER_AXES,
+            doc="x / max(sqrt(sum(x^2)), epsilon), torch's F.normalize"),
+        _op("group_norm", "x weight? bias?", groups=_REQUIRED, epsilon=1e-5,
+            doc="layer norm over groups of channels (axis 1) and all space axes"),
+        _op("instance_norm", "x weight? bias?", epsilon=1e-5, doc="group norm with one channel a group"),
+        _op("batch_norm", "x mean variance weight? bias?", epsilon=1e-5, layout=Layout(LayoutKind.CONV),
+            doc="the inference form, channels on axis 1"),
+    ]  # fmt: skip
+
+
+def _activations() -> list[OpDef]:
+    def act(name: str, doc: str, **attrs: object) -> OpDef:
+        return _op(name, "x", layout=_POINTWISE, doc=doc, **attrs)
+
+    return [
+        act("gelu", "x * Phi(x); `approximate` is none, tanh or sigmoid (x * sigmoid(1.702 x))", approximate="none"),
+        act("silu", "x * sigmoid(x)"),
+        act("mish", "x * tanh(softplus(x))"),
+        act("hard_swish", "x * relu6(x + 3) / 6"),
+        act("hard_sigmoid", "relu6(x + 3) / 6"),
+        act("softplus", "log(1 + exp(beta x)) / beta, x where beta x > threshold", beta=1.0, threshold=20.0),
+        act("log_sigmoid", "log(sigmoid(x))"),
+        _op("glu", "x", axis=-1, doc="first half * sigmoid(second half) along `axis`"),
+        _op("log_softmax", "x", axis=_REQUIRED, layout=Layout(LayoutKind.AXES, axes=("axis",)),
+            doc="x - logsumexp(x) along `axis`"),
+    ]  # fmt: skip
+
+
+def _structures() -> list[OpDef]:
+    return [
+        _op("attention", "query key value mask?", scale=None, causal=False, softcap=0.0,
+            doc="softmax(q k^T * scale + mask) v over the last two axes; scale None is 1/sqrt(E); a bool mask keeps "
+            "where true; softcap c > 0 puts c * tanh(s / c) before the mask; query heads (axis -3) may be a multiple "
+            "of key heads"),
+        _op("interpolate", "x", size=_REQUIRED, mode="nearest", align_corners=False, antialias=False, scales=None,
+            doc="resize the space axes to `size`; mode nearest, nearest-exact, linear, bilinear, trilinear, bicubic; "
+            "`scales` given by the user replace size ratios, as torch does"),
+        _op("grid_sample", "x grid", mode="bilinear", padding_mode="zeros", align_corners=False,
+            doc="torch's F.grid_sample, 4-D and 5-D"),
+        _op("adaptive_avg_pool", "x", size=_REQUIRED, doc="torch's adaptive average pool over len(size) space axes"),
+        _op("adaptive_max_pool", "x", size=_REQUIRED, doc="torch's adaptive max pool over len(size) space axes"),
+        _op("pixel_shuffle", "x", factor=_REQUIRED, doc="torch's channel-major depth to space"),
+        _op("pixel_unshuffle", "x", factor=_REQUIRED, doc="torch's channel-major space to depth"),
+        _op("channel_shuffle", "x", groups=_REQUIRED, doc="torch's channel shuffle on axis 1"),
+    ]  # fmt: skip
+
+
+def _recurrent() -> list[OpDef]:
+    shared: dict[str, object] = {"layers": 1, "bidirectional": False, "batch_first": False, "has_bias": True}
+    return [
+        _op("lstm", "x initial_h initial_c weights*", results=3, **shared, projection=0,
+            doc="torch.nn.LSTM: weights in torch's flat order; gives output, h_n, c_n"),
+        _op("gru", "x initial_h weights*", results=2, **shared, doc="torch.nn.GRU; gives output, h_n"),
+        _op("rnn", "x initial_h weights*", results=2, **shared, nonlinearity="tanh",
+            doc="torch.nn.RNN, nonlinearity tanh or relu; gives output, h_n"),
+    ]  # fmt: skip
+
+
+def _states() -> list[OpDef]:
+    return [
+        _op("read_state", "state", effects=Effect.READ, doc="the state's value"),
+        _op("write_state", "state value", results=0, effects=Effect.WRITE, doc="store `value` in the state"),
+    ]
+
+
+def _make() -> dict[str, OpDef]:
+    groups = (_norms(), _activations(), _structures(), _recurrent(), _states())
+    return {defn.name.partition(".")[2]: defn for group in groups for defn in group}
+
+
+nn = Dialect("nn", _make)

@@ -1,0 +1,308 @@
+"""Dimensions: integers, or integer expressions over declared symbols.
+
+An expression is a sum of products in a normal form, so that equal expressions compare equal:
+``(S + S) == 2*S`` and ``(2*S + 1) // 2 == S``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Union
+
+from anec.errors import AnecError
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The legal range of a symbol, both ends included; ``upper=None`` is unbounded."""
+
+    lower: int = 1
+    upper: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.lower}..{'' if self.upper is None else self.upper}"
+
+
+@dataclass(frozen=True, slots=True)
+class Atom:
+    """A symbol (no arguments) or a function that does not distribute: floordiv, max, min, mod."""
+
+    name: str
+    args: tuple[Dim, ...] = ()
+
+    def __str__(self) -> str:
+        if not self.args:
+            return self.name
+        left, right = (str(a) for a in self.args)
+        if self.name in ("max", "min"):
+            return f"{self.name}({left}, {right})"
+        symbol = {"floordiv": "//", "mod": "%"}[self.name]
+        return f"{_bracket(left)}{symbol}{_bracket(right)}"
+
+    def sort_key(self) -> str:
+        return str(self)
+
+
+Monomial = tuple[Atom, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Expr:
+    """A sum of ``coefficient * product of atoms`` in canonical order; never a plain integer."""
+
+    terms: tuple[tuple[Monomial, int], ...]
+
+    def __add__(self, other: Dim) -> Dim:
+        totals: dict[Monomial, int] = {}
+        for monomial, coefficient in (*self.terms, *_terms(other)):
+            totals[monomial] = totals.get(monomial, 0) + coefficient
+        return _normal(totals)
+
+    __radd__ = __add__
+
+    def __mul__(self, other: Dim) -> Dim:
+        totals: dict[Monomial, int] = {}
+        for left, a in self.terms:
+            for right, b in _terms(other):
+                key = tuple(sorted((*left, *right), key=Atom.sort_key))
+                totals[key] = totals.get(key, 0) + a * b
+        return _normal(totals)
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> Dim:
+        return self * -1
+
+    def __sub__(self, other: Dim) -> Dim:
+        return self + other * -1
+
+    def __rsub__(self, other: Dim) -> Dim:
+        return self * -1 + other
+
+    def __floordiv__(self, other: Dim) -> Dim:
+        return floordiv(self, other)
+
+    def __rfloordiv__(self, other: Dim) -> Dim:
+        return floordiv(other, self)
+
+    def __mod__(self, other: Dim) -> Dim:
+        return mod(self, other)
+
+    def __str__(self) -> str:
+        text = ""
+        for monomial, coefficient in self.terms:
+            factors = [str(atom) if not atom.args or atom.name in ("max", "min") else f"({atom})" for atom in monomial]
+            if len(factors) == 1 and coefficient == 1 and len(self.terms) == 1:
+                return str(monomial[0])
+            if abs(coefficient) != 1 or not factors:
+                factors.insert(0, str(abs(coefficient)))
+            sign = "-" if coefficient < 0 else "+"
+            text += ("-" if sign == "-" else "") if not text else sign
+            text += "*".join(factors)
+        return text
+
+    def __repr__(self) -> str:
+        return f"Expr({self})"
+
+    def symbols(self) -> set[str]:
+        """The names of all symbols in the expression."""
+        found: set[str] = set()
+        for monomial, _ in self.terms:
+            for atom in monomial:
+                if not atom.args:
+                    found.add(atom.name)
+                for arg in atom.args:
+                    if isinstance(arg, Expr):
+                        found |= arg.symbols()
+        return found
+
+
+Dim = Union[int, Expr]
+
+
+def _bracket(text: str) -> str:
+    return text if re.fullmatch(r"\w+|(max|min)\([^()]*\)", text) else f"({text})"
+
+
+def _terms(dim: Dim) -> tuple[tuple[Monomial, int], ...]:
+    return dim.terms if isinstance(dim, Expr) else (((), dim),)
+
+
+def _normal(totals: dict[Monomial, int]) -> Dim:
+    kept = {m: c for m, c in totals.items() if c}
+    if not kept:
+        return 0
+    if set(kept) == {()}:
+        return kept[()]
+    order = sorted(kept.items(), key=lambda item: (-len(item[0]), [a.sort_key() for a in item[0]]))
+    return Expr(tuple(order))
+
+
+def symbol(name: str) -> Expr:
+    """The dimension symbol ``name``."""
+    return Expr((((Atom(name),), 1),))
+
+
+def _atom(name: str, left: Dim, right: Dim) -> Dim:
+    return Expr((((Atom(name, (left, right)),), 1),))
+
+
+def floordiv(left: Dim, right: Dim) -> Dim:
+    """``left // right``, with whole multiples of a constant divisor taken out."""
+    if isinstance(left, int) and isinstance(right, int):
+        return left // right
+    if left == right:
+        return 1
+    if isinstance(right, int) and isinstance(left, Expr):
+        whole = {m: c // right for m, c in left.terms if c % right == 0}
+        rest = {m: c for m, c in left.terms if c % right}
+        if not rest:
+            return _normal(whole)
+        if set(rest) == {()}:
+            whole[()] = whole.get((), 0) + rest[()] // right
+            return _normal(whole)
+        if whole:
+            return _normal(whole) + floordiv(_normal(rest), right)
+    return _atom("floordiv", left, right)
+
+
+def mod(left: Dim, right: Dim) -> Dim:
+    """``left % right``."""
+    if isinstance(left, int) and isinstance(right, int):
+        return left % right
+    if isinstance(right, int) and isinstance(left, Expr):
+        rest = _normal({m: c % right for m, c in left.terms if c % right})
+        if isinstance(rest, int):
+            return rest % right
+        return _atom("mod", rest, right)
+    return _atom("mod", left, right)
+
+
+def maximum(left: Dim, right: Dim) -> Dim:
+    """``max(left, right)``."""
+    return _extreme("max", left, right)
+
+
+def minimum(left: Dim, right: Dim) -> Dim:
+    """``min(left, right)``."""
+    return _extreme("min", left, right)
+
+
+def _extreme(name: str, left: Dim, right: Dim) -> Dim:
+    difference = left - right
+    if isinstance(difference, int):
+        larger, smaller = (left, right) if difference >= 0 else (right, left)
+        return larger if name == "max" else smaller
+    first, second = sorted((left, right), key=str)
+    return _atom(name, first, second)
+
+
+def evaluate(dim: Dim, sizes: Mapping[str, int]) -> int:
+    """Return the dimension's value for given symbol sizes.
+
+    Raises:
+        AnecError: a symbol has no size.
+    """
+    if isinstance(dim, int):
+        return dim
+    total = 0
+    for monomial, coefficient in dim.terms:
+        total += coefficient * prod(_evaluate_atom(atom, sizes) for atom in monomial)
+    return total
+
+
+def _evaluate_atom(atom: Atom, sizes: Mapping[str, int]) -> int:
+    if not atom.args:
+        if atom.name not in sizes:
+            raise AnecError(f"the dimension symbol {atom.name} has no size", hint="declare it in `dims`")
+        return sizes[atom.name]
+    left, right = (evaluate(arg, sizes) for arg in atom.args)
+    if atom.name == "floordiv":
+        return left // right
+    if atom.name == "mod":
+        return left % right
+    return max(left, right) if atom.name == "max" else min(left, right)
+
+
+_TOKEN = re.compile(r"\s*(//|[-+*%(),]|\d+|[A-Za-z_]\w*)")
+
+
+def parse_dim(text: str) -> Dim:
+    """Parse ``"(S-1)//2+1"``.
+
+    Raises:
+        AnecError: the text is not a dimension expression.
+    """
+    tokens: list[str] = []
+    position = 0
+    while position < len(text.rstrip()):
+        match = _TOKEN.match(text, position)
+        if match is None:
+            raise AnecError(f"cannot read the dimension {text!r}")
+        tokens.append(match.group(1))
+        position = match.end()
+    if len(tokens) == 1 and tokens[0].isdigit():
+        return int(tokens[0])
+    reader = _Reader(tokens, text)
+    dim = reader.sum()
+    if reader.position != len(tokens):
+        raise AnecError(f"cannot read the dimension {text!r}")
+    return dim
+
+
+class _Reader:
+    def __init__(self, tokens: list[str], text: str) -> None:
+        self.tokens, self.text, self.position = tokens, text, 0
+
+    def peek(self) -> str:
+        return self.tokens[self.position] if self.position < len(self.tokens) else ""
+
+    def next(self) -> str:
+        token = self.peek()
+        self.position += 1
+        return token
+
+    def expect(self, token: str) -> None:
+        if self.next() != token:
+            raise AnecError(f"cannot read the dimension {self.text!r}")
+
+    def sum(self) -> Dim:
+        sign = -1 if self.peek() == "-" else 1
+        if sign < 0:
+            self.next()
+        total = sign * self.product()
+        while self.peek() in ("+", "-"):
+            minus = self.next() == "-"
+            term = self.product()
+            total = total - term if minus else total + term
+        return total
+
+    def product(self) -> Dim:
+        value = self.atom()
+        while self.peek() in ("*", "//", "%"):
+            operator = self.next()
+            right = self.atom()
+            value = value * right if operator == "*" else floordiv(value, right) if operator == "//" else mod(value, right)
+        return value
+
+    def atom(self) -> Dim:
+        token = self.next()
+        if token == "(":
+            inner = self.sum()
+            self.expect(")")
+            return inner
+        if token in ("max", "min") and self.peek() == "(":
+            self.next()
+            left = self.sum()
+            self.expect(",")
+            right = self.sum()
+            self.expect(")")
+            return maximum(left, right) if token == "max" else minimum(left, right)
+        if token.isdigit():
+            return int(token)
+        if not re.fullmatch(r"[A-Za-z_]\w*", token):
+            raise AnecError(f"cannot read the dimension {self.text!r}")
+        return symbol(token)

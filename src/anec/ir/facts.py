@@ -1,0 +1,201 @@
+"""Facts about values: constness, small constants, ranges and signs; computed when asked.
+
+Facts hold over the real numbers the program can compute from any inputs, never from one example.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from anec.ir.attrs import Attr, Literal
+from anec.ir.graph import Graph, Op, Value
+from anec.ir.opdef import Effect, Operand
+
+
+def is_constant(value: Value) -> bool:
+    """True for weights and for what effect-free ops compute from weights and literals alone."""
+    stack, seen = [value], set()
+    while stack:
+        at = stack.pop()
+        if at.weight is not None or id(at) in seen:
+            continue
+        if at.op is None or at.op.defn.effects is not Effect.NONE:
+            return False
+        seen.add(id(at))
+        stack.extend(at.op.inputs)
+    return True
+
+
+def constants(graph: Graph) -> set[Value]:
+    """Every constant value of a graph, in one sweep."""
+    found = set(graph.weights.values())
+    for op in graph.ops():
+        if op.defn.effects is Effect.NONE and all(value in found for value in op.inputs):
+            found.update(op.results)
+    return found
+
+
+def scalar_of(operand: Operand) -> float | int | bool | None:
+    """The number of a literal scalar or of a weight with one element; None for anything else."""
+    if isinstance(operand, Literal):
+        return _single(operand.value)
+    if isinstance(operand, Value) and operand.weight is not None and operand.weight.data is not None:
+        if operand.weight.type.size == 1:
+            number = operand.weight.tensor().reshape(()).item()
+            return number if isinstance(number, (bool, int, float)) else None
+    return None
+
+
+def _single(value: Attr) -> float | int | bool | None:
+    while isinstance(value, tuple) and len(value) == 1:
+        value = value[0]
+    return value if isinstance(value, (bool, int, float)) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A closed interval that holds every finite value; ``finite`` says no inf or NaN occurs."""
+
+    lower: float = -math.inf
+    upper: float = math.inf
+    finite: bool = False
+
+    @property
+    def nonnegative(self) -> bool:
+        return self.lower >= 0
+
+
+ANYTHING = Range()
+
+
+class Facts:
+    """Lazily computed facts of one graph; a listener that forgets what a change touched."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self._ranges: dict[Value, Range] = {}
+        graph.listeners.append(self)
+
+    def close(self) -> None:
+        """Stop listening."""
+        self.graph.listeners.remove(self)
+
+    def op_inserted(self, op: Op) -> None:
+        self._forget(op)
+
+    def op_erased(self, op: Op) -> None:
+        self._forget(op)
+
+    def op_changed(self, op: Op) -> None:
+        self._forget(op)
+
+    def _forget(self, op: Op) -> None:
+        stack = [op]
+        while stack:
+            for result in stack.pop().results:
+                if self._ranges.pop(result, None) is not None:
+                    stack.extend(result.users)
+
+    def range(self, value: Value) -> Range:
+        """The interval a value lies in."""
+        order: list[Value] = []
+        stack = [value]
+        while stack:
+            at = stack.pop()
+            if at in self._ranges:
+                continue
+            order.append(at)
+            if at.op is not None and _rule(at.op) is not None:
+                stack.extend(at.op.inputs)
+        for at in reversed(order):
+            if at not in self._ranges:
+                self._ranges[at] = self._compute(at)
+        return self._ranges[value]
+
+    def _compute(self, value: Value) -> Range:
+        if value.weight is not None:
+            return _weight_range(value)
+        rule = _rule(value.op) if value.op is not None else None
+        if rule is None or value.op is None:
+            return ANYTHING
+        return rule([self._operand(operand) for operand in value.op.operands])
+
+    def _operand(self, operand: Operand) -> Range:
+        if isinstance(operand, Value):
+            return self._ranges.get(operand, ANYTHING)
+        number = scalar_of(operand)
+        return ANYTHING if number is None else Range(float(number), float(number), math.isfinite(number))
+
+    def is_constant(self, value: Value) -> bool:
+        return is_constant(value)
+
+
+def _weight_range(value: Value) -> Range:
+    weight = value.weight
+    if weight is None or weight.data is None or weight.type.size == 0 or weight.type.dtype.is_complex:
+        return ANYTHING
+    low, high = weight.tensor().aminmax()
+    lower, upper = float(low), float(high)
+    return Range(lower, upper, True) if math.isfinite(lower) and math.isfinite(upper) else ANYTHING
+
+
+def _same(ranges: list[Range]) -> Range:
+    return ranges[0]
+
+
+def _fixed(lower: float, upper: float) -> Callable[[list[Range]], Range]:
+    return lambda ranges: Range(lower, upper, ranges[0].finite)
+
+
+def _relu(ranges: list[Range]) -> Range:
+    return Range(max(0.0, ranges[0].lower), max(0.0, ranges[0].upper), ranges[0].finite)
+
+
+def _abs(ranges: list[Range]) -> Range:
+    low, high = abs(ranges[0].lower), abs(ranges[0].upper)
+    inside = ranges[0].lower <= 0 <= ranges[0].upper
+    return Range(0.0 if inside else min(low, high), max(low, high), ranges[0].finite)
+
+
+def _add(ranges: list[Range]) -> Range:
+    a, b = ranges[:2]
+    lower, upper = a.lower + b.lower, a.upper + b.upper
+    if math.isnan(lower) or math.isnan(upper):
+        return ANYTHING
+    return Range(lower, upper, a.finite and b.finite)
+
+
+def _join(ranges: list[Range]) -> Range:
+    return Range(min(r.lower for r in ranges), max(r.upper for r in ranges), all(r.finite for r in ranges))
+
+
+_BY_ROOT: dict[str, Callable[[list[Range]], Range]] = {
+    "relu": _relu,
+    "relu6": _fixed(0.0, 6.0),
+    "sigmoid": _fixed(0.0, 1.0),
+    "softmax": _fixed(0.0, 1.0),
+    "_softmax": _fixed(0.0, 1.0),
+    "tanh": _fixed(-1.0, 1.0),
+    "erf": _fixed(-1.0, 1.0),
+    "sin": _fixed(-1.0, 1.0),
+    "cos": _fixed(-1.0, 1.0),
+    "abs": _abs,
+    "square": lambda r: Range(0.0, math.inf, False),
+    "exp": lambda r: Range(0.0, math.inf, False),
+    **dict.fromkeys(
+        "reshape view permute transpose expand_dims squeeze unsqueeze slice_by_index slice slice_by_size clone alias "
+        "max_pool reduce_max reduce_min reduce_mean expand identity select_int split split_with_sizes".split(),
+        _same,
+    ),
+    "concat": _join,
+    "cat": _join,
+    "stack": _join,
+}
+
+
+def _rule(op: Op) -> Callable[[list[Range]], Range] | None:
+    if op.defn.root == "add" and not op.attrs and len(op.operands) == 2:
+        return _add
+    return _BY_ROOT.get(op.defn.root)

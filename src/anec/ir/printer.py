@@ -1,0 +1,136 @@
+"""IR text: one op a line. Printing never raises, on a broken graph either."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from anec.ir.attrs import Literal, format_attr
+from anec.ir.graph import Graph, Module, Op, Value
+from anec.ir.opdef import Kind
+from anec.ir.signature import Port, PortKind
+from anec.ir.types import Type
+
+MAGIC = "anec 1"
+_ORIGIN_COLUMN = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Where a weight's bytes are: a file (relative to the text), an offset, a SHA-256."""
+
+    path: str
+    offset: int
+    digest: str
+
+
+def print_module(module: Module, references: Mapping[str, Reference] | None = None) -> str:
+    """The canonical text of a module.
+
+    Args:
+        references: where each weight's bytes are, for texts that must stand by themselves.
+    """
+    head = [MAGIC, f"module target={module.target}"]
+    if module.dims:
+        head.append("dims " + ", ".join(f"{name} in {bounds}" for name, bounds in module.dims.items()))
+    head += [f"meta {json.dumps(key)} = {json.dumps(value)}" for key, value in module.meta.items()]
+    for name, reference in (references or {}).items():
+        weight = module.weights.get(name)
+        if weight is not None:
+            place = f"{json.dumps(reference.path)} +{reference.offset} sha256:{reference.digest}"
+            head.append(f"weight {json.dumps(name)} : {weight.type} @ {place}")
+    blocks = ["\n".join(head), *(print_graph(graph) for graph in module.functions.values())]
+    return "\n\n".join(blocks) + "\n"
+
+
+def print_graph(graph: Graph) -> str:
+    """The text of one function."""
+    signature = graph.signature
+    inputs = [
+        _port(value.name, value.type, signature.inputs[i] if i < len(signature.inputs) else None, value.name)
+        for i, value in enumerate(graph.inputs)
+    ]
+    outputs = []
+    for i, value in enumerate(graph.outputs):
+        port = signature.outputs[i] if i < len(signature.outputs) else None
+        outputs.append(_port(port.name if port else f"output{i}", value.type, port, None))
+    lines = [f"func {graph.name}({', '.join(inputs)}) -> ({', '.join(outputs)}) {{"]
+    lines += [f"  note {json.dumps(note)}" for note in signature.notes]
+    for value in graph.weights.values():
+        name = value.weight.name if value.weight is not None else "?"
+        lines.append(f"  %{value.name} = weight {json.dumps(name)} : {value.type}")
+    lines += ["  " + print_op(op) for op in graph.ops()]
+    lines.append(f"  return {', '.join('%' + value.name for value in graph.outputs)}".rstrip())
+    lines.append("}")
+    return "\n".join(lines)
+
+
+def _port(name: str, type_: Type, port: Port | None, value_name: str | None) -> str:
+    text = f"%{name}: {type_}"
+    if port is None:
+        return text
+    extras = []
+    if value_name is not None and port.name != value_name:
+        extras.append(f"name={json.dumps(port.name)}")
+    if port.path:
+        extras.append(f"path={json.dumps(port.path)}")
+    if port.type != type_:
+        extras.append(f"type={json.dumps(str(port.type))}")
+    if port.boundary is not None:
+        extras.append(f"boundary={port.boundary}")
+    if port.kind is not PortKind.TENSOR:
+        extras.append(f"kind={json.dumps(port.kind.value)}")
+    if port.scale != 1.0:
+        extras.append(f"scale={port.scale!r}")
+    if port.bias:
+        extras.append(f"bias={format_attr(port.bias)}")
+    return text + (f" {{{', '.join(extras)}}}" if extras else "")
+
+
+def print_op(op: Op, *, origin: bool = True) -> str:
+    """The line of one op."""
+    results = ", ".join("%" + value.name for value in op.results)
+    text = f"{results} = " if results else ""
+    text += f"{op.name}({', '.join(_operands(op))})"
+    if op.attrs:
+        order = {param.name: i for i, param in enumerate(op.defn.params)}
+        pairs = sorted(op.attrs.items(), key=lambda item: order.get(item[0], len(order)))
+        text += " {" + ", ".join(f"{name}={format_attr(value)}" for name, value in pairs) + "}"
+    if op.results:
+        text += " : " + ", ".join(str(value.type) for value in op.results)
+    comment = str(op.origin) if origin else ""
+    return f"{text.ljust(_ORIGIN_COLUMN)}  ; {comment}" if comment else text
+
+
+def _operands(op: Op) -> list[str]:
+    texts: list[str] = []
+    for param in op.defn.operand_params:
+        slot = op.slot(param.name)
+        items = [_operand(op.operands[i]) for i in slot]
+        texts.append("[" + ", ".join(items) + "]" if param.kind is Kind.VARIADIC else items[0])
+    while texts and texts[-1] in ("none", "[]"):
+        texts.pop()
+    return texts
+
+
+def _operand(operand: Value | Literal | None) -> str:
+    if operand is None:
+        return "none"
+    return "%" + operand.name if isinstance(operand, Value) else str(operand)
+
+
+def window(op: Op, radius: int = 3) -> str:
+    """The lines around ``op``, an arrow at it; what error messages show."""
+    first, last = op, op
+    for _ in range(radius):
+        first = first.prev or first
+        last = last.next or last
+    lines = []
+    at: Op | None = first
+    while at is not None:
+        lines.append(("> " if at is op else "  ") + print_op(at))
+        if at is last:
+            break
+        at = at.next
+    return "\n".join(lines)

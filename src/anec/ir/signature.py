@@ -1,0 +1,62 @@
+"""The signature: what a caller of the compiled function sees at its boundary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from anec.ir.types import DType, TensorType, Type
+
+
+class PortKind(Enum):
+    """What an input or output is to Core ML."""
+
+    TENSOR = "tensor"
+    IMAGE = "image"
+    STATE = "state"
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """One input or output of a function.
+
+    Args:
+        name: the public name, a legal unique identifier.
+        type: the type the torch model has there.
+        path: where it sits in the torch call, ``"args[0]"`` or ``"logits"``.
+        boundary: the dtype at the Core ML boundary; None follows the rule of the target.
+        kind: tensor, image or state.
+        scale: an image's factor, applied before ``bias``.
+        bias: an image's offset a channel.
+    """
+
+    name: str
+    type: Type
+    path: str = ""
+    boundary: DType | None = None
+    kind: PortKind = PortKind.TENSOR
+    scale: float = 1.0
+    bias: tuple[float, ...] = ()
+
+    def boundary_type(self, io_dtype: DType = DType.F32) -> TensorType:
+        """The type a caller passes: floats as ``io_dtype``, whole numbers as i32, rank 0 as (1,).
+
+        Source: Core ML's ML Program inputs are f32, f16 (iOS16) or i32 arrays of rank 1 to 5.
+        """
+        from anec.ir.types import tensor_type
+
+        inner = tensor_type(self.type)
+        dtype = self.boundary or (io_dtype if inner.dtype.is_float else DType.I32)
+        return TensorType(dtype, inner.shape or (1,))
+
+
+@dataclass(slots=True)
+class Signature:
+    """Inputs and outputs in order, and the notes made on the way (dropped inputs)."""
+
+    inputs: list[Port] = field(default_factory=list)
+    outputs: list[Port] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def input(self, name: str) -> Port | None:
+        return next((port for port in self.inputs if port.name == name), None)

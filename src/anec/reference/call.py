@@ -1,0 +1,214 @@
+"""Calling an op's kernel: which torch function, with which arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from anec import reference
+from anec.errors import UnsupportedError
+from anec.ir.attrs import Attr, Literal
+from anec.ir.graph import Op, Value
+from anec.ir.opdef import Kind, OpDef
+from anec.ir.types import DType
+from anec.ir.weights import torch_dtype
+
+# MIL inputs that say how, not what: a literal reaches the kernel as plain Python there.
+SHAPE_LIKE = frozenset(
+    "shape begin end stride size pad reps k one_hot_vector_size target_size_height target_size_width start step "
+    "axis axes".split()
+)
+_MIL_FLOATS = {"fp16": "fp64", "fp32": "fp64"}
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """In which dtype kernels compute.
+
+    Args:
+        name: ``declared``, ``double`` or ``pessimistic``.
+        compute: the dtype that replaces the declared floats while a kernel runs.
+    """
+
+    name: str
+
+    @property
+    def is_double(self) -> bool:
+        return self.name == "double"
+
+    def dtype(self, declared: DType) -> torch.dtype:
+        """The torch dtype a value of ``declared`` is held in between ops."""
+        if self.is_double and declared.is_float:
+            return torch.float64
+        if self.is_double and declared.is_complex:
+            return torch.complex128
+        return torch_dtype(declared)
+
+
+DECLARED = Precision("declared")
+DOUBLE = Precision("double")
+PESSIMISTIC = Precision("pessimistic")
+PRECISIONS: Mapping[str, Precision] = {p.name: p for p in (DECLARED, DOUBLE, PESSIMISTIC)}
+
+
+@lru_cache(maxsize=4096)
+def torch_op(name: str) -> Callable[..., Any]:
+    """The torch function of an ``aten`` (or other library's) op.
+
+    Raises:
+        UnsupportedError: the installed torch has no such op.
+    """
+    library, packet, overload = name.split(".")
+    try:
+        found = getattr(getattr(getattr(torch.ops, library), packet), overload)
+    except AttributeError:
+        raise UnsupportedError(f"torch {torch.__version__} has no op {name}") from None
+    assert callable(found)
+    return found  # type: ignore[no-any-return]  # torch.ops is untyped
+
+
+def literal_dtype(op: Op, name: str, literal: Literal) -> DType:
+    """The dtype a literal operand has: its own, its domain's, or what its numbers suggest."""
+    if literal.dtype is not None:
+        return literal.dtype
+    param = op.defn.by_name[name]
+    kind = _first_number(literal.value)
+    if isinstance(kind, bool):
+        return DType.BOOL
+    if param.domain is not None:
+        for other in op.defn.operand_params:
+            if other.domain == param.domain:
+                for index in op.slot(other.name):
+                    operand = op.operands[index]
+                    if isinstance(operand, Value):
+                        return operand.tensor.dtype
+    if isinstance(kind, float):
+        for value in op.inputs:
+            if value.tensor.dtype.is_float:
+                return value.tensor.dtype
+        return DType.F32
+    return DType.I32
+
+
+def _first_number(value: Attr) -> Attr:
+    while isinstance(value, tuple) and value:
+        value = value[0]
+    return value
+
+
+def kernel_arguments(
+    op: Op, tensors: Mapping[Value, torch.Tensor], precision: Precision = DECLARED, *, opset: int = 18
+) -> tuple[Callable[..., Any], list[Any], dict[str, Any]]:
+    """The kernel of ``op`` and the arguments to call it with.
+
+    Raises:
+        UnsupportedError: the op has no kernel.
+    """
+    if op.defn.dialect in ("mil", "nn") or reference.lookup(op.name) is not None:
+        kernel = reference.lookup(op.name)
+        if kernel is None:
+            raise UnsupportedError(f"{op.name} has no kernel, so it cannot be run or typed", where=op.origin.place)
+        named = _named_arguments(op, tensors, precision)
+        if kernel.takes_opset:
+            named["opset"] = opset
+        return kernel.function, [], named
+    positional, keywords = _torch_arguments(op, tensors, precision)
+    return torch_op(op.name), positional, keywords
+
+
+def _named_arguments(op: Op, tensors: Mapping[Value, torch.Tensor], precision: Precision) -> dict[str, Any]:
+    named: dict[str, Any] = {}
+    for param in op.defn.params:
+        if param.kind is Kind.ATTR:
+            if param.name in op.attrs:
+                named[param.name] = _mil_attr(op, param.name, precision)
+            continue
+        operands = [op.operands[i] for i in op.slot(param.name)]
+        given: list[Any] = []
+        for operand in operands:
+            if isinstance(operand, Value):
+                given.append(tensors[operand])
+            elif isinstance(operand, Literal):
+                shape_like = param.name in SHAPE_LIKE and op.defn.dialect == "mil"
+                plain = operand.value
+                dtype = literal_dtype(op, param.name, operand)
+                given.append(plain if shape_like else torch.tensor(plain, dtype=precision.dtype(dtype)))
+            else:
+                given.append(None)
+        if param.kind is Kind.VARIADIC:
+            named[param.name] = given
+        elif given[0] is not None:
+            named[param.name] = given[0]
+    return named
+
+
+def _mil_attr(op: Op, name: str, precision: Precision) -> Any:
+    value = op.attrs[name]
+    if precision.is_double and isinstance(value, str) and name in ("dtype", "output_dtype"):
+        return _MIL_FLOATS.get(value, value)
+    return value
+
+
+def _torch_arguments(
+    op: Op, tensors: Mapping[Value, torch.Tensor], precision: Precision
+) -> tuple[list[Any], dict[str, Any]]:
+    schema = torch_op(op.name)._schema  # type: ignore[attr-defined]  # OpOverload, untyped
+    keyword_only = {argument.name for argument in schema.arguments if argument.kwarg_only}
+    ignored = {argument.name for argument in schema.arguments} - set(op.defn.by_name)
+    positional: list[Any] = []
+    keywords: dict[str, Any] = {}
+    by_name = op.defn.by_name
+    open_end = True
+    for argument in schema.arguments:
+        name = argument.name
+        if name in ignored:
+            open_end = open_end and argument.kwarg_only
+            continue
+        param = by_name[name]
+        if param.kind is Kind.ATTR:
+            if name not in op.attrs:
+                if argument.has_default_value() or not param.required:
+                    given: Any = argument.default_value if argument.has_default_value() else None
+                else:
+                    continue
+            else:
+                given = torch_attr(op.attrs[name], precision)
+        else:
+            items = [torch_operand(op.operands[i], tensors) for i in op.slot(name)]
+            given = items if param.kind is Kind.VARIADIC else items[0]
+        if name in keyword_only or not open_end:
+            keywords[name] = given
+        else:
+            positional.append(given)
+    return positional, keywords
+
+
+def torch_operand(operand: Any, tensors: Mapping[Value, torch.Tensor]) -> Any:
+    """An operand as torch takes it: a tensor, or a Python number (which promotes weakly)."""
+    if isinstance(operand, Value):
+        return tensors[operand]
+    return operand.value if isinstance(operand, Literal) else None
+
+
+def torch_attr(value: Attr, precision: Precision) -> Any:
+    """An attribute as torch takes it: dtypes become torch's (wide in double precision)."""
+    if isinstance(value, DType):
+        return precision.dtype(value)
+    if isinstance(value, tuple):
+        return [torch_attr(item, precision) for item in value]
+    return value
+
+
+def definition_has_kernel(defn: OpDef) -> bool:
+    """True when the op can be run here."""
+    if defn.dialect in ("mil", "nn"):
+        return reference.lookup(defn.name) is not None
+    try:
+        torch_op(defn.name)
+    except UnsupportedError:
+        return False
+    return True

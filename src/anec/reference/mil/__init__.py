@@ -1,0 +1,1 @@
+"""Kernels of the `mil` dialect, a family a file."""

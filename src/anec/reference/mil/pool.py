@@ -1,0 +1,150 @@
+"""Pooling kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from anec.errors import AnecError
+
+from .. import kernel
+from .common import Ints
+from .window import Pads, pad_spatial, per_axis, window_pads
+
+_AVERAGE: dict[int, Callable[..., Tensor]] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
+_MAXIMUM: dict[int, Callable[..., Tensor]] = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+
+
+def _windows(
+    op: str,
+    x: Tensor,
+    kernel_sizes: Ints,
+    strides: Ints | None,
+    pad_type: str,
+    pad: Ints | None,
+    ceil_mode: bool,
+    opset: int,
+    max_rank: int = 3,
+) -> tuple[Ints, Ints, Pads, Pads]:
+    """Return the kernel, the strides, the declared pads, and these with ceil_mode's overhang.
+
+    ``ceil_mode`` drops a last window that starts in the padding after x, and only when there is
+    padding: so says coremltools' type inference, which this follows.
+    """
+    rank = x.dim() - 2
+    if not 1 <= rank <= max_rank:
+        raise AnecError(f"{op} of a tensor of rank {x.dim()}", hint=f"rank 3 to {max_rank + 2}")
+    sizes = per_axis("kernel_sizes", kernel_sizes, 1, rank)
+    steps = per_axis("strides", strides, 1, rank)
+    pads = window_pads(pad_type, pad, x.shape[2:], sizes, steps, opset)
+    if not ceil_mode:
+        return sizes, steps, pads, pads
+    if rank > 2 or pad_type.lower().startswith("same") or any(before != after for before, after in pads):
+        raise AnecError(
+            f"{op} with ceil_mode, pad_type {pad_type!r} and pads {pads}",
+            hint="ceil_mode wants one or two spatial axes and valid or symmetric custom padding",
+        )
+    reach = []
+    for size, window, step, (before, after) in zip(x.shape[2:], sizes, steps, pads, strict=True):
+        padded = size + before + after
+        count = -(-(padded - window) // step) + 1
+        if before + after > 0 and (count - 1) * step >= size + before:
+            count -= 1
+        reach.append((before, after + max(0, (count - 1) * step + window - padded)))
+    return sizes, steps, pads, tuple(reach)
+
+
+def _counts(size: int, before: int, after: int, reach: int, window: int, step: int, x: Tensor) -> Tensor:
+    """Count, for each window along one axis, the positions that are not overhang."""
+    inside = torch.ones(size, dtype=x.dtype, device=x.device)
+    inside = F.pad(inside, (before, after + reach))
+    return inside.unfold(0, window, step).sum(-1)
+
+
+@kernel("mil.avg_pool")
+def avg_pool(
+    x: Tensor,
+    *,
+    kernel_sizes: Ints,
+    pad_type: str,
+    strides: Ints | None = None,
+    pad: Ints | None = None,
+    exclude_padding_from_average: bool = False,
+    ceil_mode: bool = False,
+    opset: int = 18,
+) -> Tensor:
+    """Average each window of x ``[n, C, *D]``.
+
+    Declared padding counts as zeros unless excluded; the overhang of ceil_mode never counts.
+
+    Raises:
+        AnecError: ranks, pads or a ceil_mode that Core ML refuses.
+    """
+    sizes, steps, pads, reach = _windows(
+        "avg_pool", x, kernel_sizes, strides, pad_type, pad, ceil_mode, opset
+    )
+    rank = len(sizes)
+    mean = _AVERAGE[rank](pad_spatial(x, reach), sizes, steps)
+    for axis in range(rank):
+        (before, after), overhang = pads[axis], reach[axis][1] - pads[axis][1]
+        if overhang == 0 and (not exclude_padding_from_average or before + after == 0):
+            continue
+        size = x.shape[2 + axis]
+        if exclude_padding_from_average:
+            counts = _counts(size, before, after, overhang, sizes[axis], steps[axis], x)
+        else:
+            counts = _counts(size + before + after, 0, 0, overhang, sizes[axis], steps[axis], x)
+        # A window with nothing to average is 0, not 0 / 0.
+        scale = sizes[axis] / counts.clamp(min=1)
+        mean = mean * scale.reshape(-1, *[1] * (rank - 1 - axis))
+    return mean
+
+
+@kernel("mil.l2_pool")
+def l2_pool(
+    x: Tensor,
+    *,
+    kernel_sizes: Ints,
+    pad_type: str,
+    strides: Ints | None = None,
+    pad: Ints | None = None,
+    ceil_mode: bool = False,
+    opset: int = 18,
+) -> Tensor:
+    """Take the root of the sum (not the mean) of the squares in each window; rank 3 or 4.
+
+    Raises:
+        AnecError: ranks, pads or a ceil_mode that Core ML refuses.
+    """
+    sizes, steps, _, reach = _windows(
+        "l2_pool", x, kernel_sizes, strides, pad_type, pad, ceil_mode, opset, max_rank=2
+    )
+    squares = pad_spatial(x * x, reach)
+    for axis, (size, step) in enumerate(zip(sizes, steps, strict=True)):
+        squares = squares.unfold(2 + axis, size, step)
+    return torch.sqrt(squares.sum(tuple(range(x.dim(), squares.dim()))))
+
+
+@kernel("mil.max_pool")
+def max_pool(
+    x: Tensor,
+    *,
+    kernel_sizes: Ints,
+    pad_type: str,
+    strides: Ints | None = None,
+    pad: Ints | None = None,
+    ceil_mode: bool = False,
+    opset: int = 18,
+) -> Tensor:
+    """Take the largest element of each window of x ``[n, C, *D]``; padding never wins.
+
+    Raises:
+        AnecError: ranks, pads or a ceil_mode that Core ML refuses.
+    """
+    sizes, steps, _, reach = _windows(
+        "max_pool", x, kernel_sizes, strides, pad_type, pad, ceil_mode, opset
+    )
+    return _MAXIMUM[len(sizes)](pad_spatial(x, reach, float("-inf")), sizes, steps)

@@ -1,0 +1,1 @@
+"""Kernels of the `nn` dialect, a family a file."""

@@ -1,0 +1,409 @@
+"""Hold the reference kernels against the expected values in coremltools' own op tests.
+
+coremltools installs its op tests, ``coremltools/converters/mil/mil/ops/tests``. Each builds a pymil
+program and names the outputs Core ML is to give. Here they run as they are, in one pytest session,
+with conversion and prediction replaced by :mod:`pymil`'s interpreter. Three kinds of values are
+held:
+
+* ``run_compare_builder``: the interpreter's outputs against ``expected_outputs``, at the test's
+  tolerance, and every op's shape and dtype against coremltools' inference;
+* ``ct.convert(...).predict``: the test's own assertions on the interpreter's outputs;
+* constant programs: the kernel against coremltools' value inference, which the test asserts.
+
+The backend is mlprogram in fp32 only, in every opset a test knows. A test that Apple expects to
+fail in Core ML runs too; only should it fail here as well is it set aside.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import re
+import sys
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+# Read by coremltools.converters.mil.testing_reqs when it is imported.
+os.environ["PYMIL_TEST_TARGETS"] = "mlprogram"
+os.environ["INCLUDE_MIL_FP32_UNIT_TESTS"] = "1"
+os.environ["RUN_BACKWARD_COMPATIBILITY"] = "1"
+
+import coremltools as ct  # noqa: E402
+from coremltools.converters.mil import testing_reqs, testing_utils  # noqa: E402
+from coremltools.converters.mil.mil import Operation  # noqa: E402
+from coremltools.converters.mil.mil.ops import tests as apple_tests  # noqa: E402
+from coremltools.converters.mil.mil.ops.registry import SSAOpRegistry  # noqa: E402
+
+from anec.errors import AnecError  # noqa: E402
+
+sys.path.insert(0, str(Path(__file__).parent))
+from pymil import Interpreter, NoKernel, NotApplicable, opset_number, run_op, to_tensor  # noqa: E402
+
+TESTS = Path(next(iter(apple_tests.__path__)))
+FLOAT16_TOLERANCE = 5e-3
+"""Where the program is declared in float16: tests expect what float32 inputs and weights give, which
+over a recurrence of 8 steps and 64 inputs is seven roundings away. Core ML's own limit is 0.5."""
+
+PASSED, FAILED, NO_KERNEL, NOT_APPLICABLE = "passed", "failed", "no kernel", "not applicable"
+DISAGREES = "disagrees"
+
+KNOWN_DISAGREEMENTS: dict[str, str] = {
+    r"TestSliceBySize::test_builder_eval$": (
+        "coremltools declares 5 elements for begin=-2, size=-1 where its own value inference gives 2"
+    ),
+}
+"""Pattern of test ids -> why the test is not followed; these count as ``disagrees``, not as failed."""
+
+
+@dataclass
+class Outcome:
+    """What became of one test."""
+
+    test: str
+    op: str
+    status: str
+    reason: str = ""
+
+
+@dataclass
+class Progress:
+    """What the running test has done so far."""
+
+    values: int = 0
+    op_types: list[str] = field(default_factory=list)
+    problem: BaseException | None = None
+    """What went wrong in a prediction; tests that want an error catch it."""
+    wrong_value: Exception | None = None
+    """A kernel's difference from coremltools' value inference, which no test catches."""
+    expected_to_fail: str = ""
+
+
+@contextmanager
+def noting(progress: Progress) -> Iterator[None]:
+    """Keep what goes wrong; a kernel's refusal becomes the error Core ML's prediction gives."""
+    try:
+        yield
+    except AnecError as problem:
+        progress.problem = problem
+        raise RuntimeError(f"Error computing NN outputs: {problem}") from problem
+    except Exception as problem:
+        progress.problem = problem
+        raise
+
+
+class Prediction(dict[str, np.ndarray]):
+    """Outputs by name; a single output goes by any name.
+
+    pymil numbers its ops through the whole process, a converted model from 0: tests know the latter.
+    """
+
+    def __missing__(self, name: str) -> np.ndarray:
+        if len(self) != 1:
+            raise KeyError(name)
+        return next(iter(self.values()))
+
+
+class Model:
+    """Stands for a converted model: it predicts by the interpreter and knows nothing else."""
+
+    def __init__(self, program: Any, progress: Progress) -> None:
+        progress.op_types += [op.op_type for op in program.functions["main"].operations]
+        with noting(progress):
+            self.interpreter = Interpreter(program)
+        self.compute_unit = ct.ComputeUnit.CPU_ONLY
+        self._progress = progress
+        self._is_stateful = lambda: bool(self.interpreter.states)
+
+    def make_state(self) -> None:
+        """States live in the interpreter."""
+
+    def predict(self, data: dict[str, Any], state: object = None) -> dict[str, np.ndarray]:
+        """Run the program; a rank-0 output has shape (1,) as at Core ML's boundary."""
+        with noting(self._progress):
+            outputs = self.interpreter.run(data)
+        self._progress.values += 1
+        return Prediction({name: np.atleast_1d(value.numpy()) for name, value in outputs.items()})
+
+    def __getattr__(self, name: str) -> Any:
+        raise NotApplicable(f"looks at the converted model ({name})")
+
+
+def compare_outputs(
+    model: Model,
+    inputs: dict[str, Any] | None,
+    expected: dict[str, Any] | None,
+    atol: float,
+    rtol: float,
+    also_compare_shapes: bool,
+) -> None:
+    """Predict and hold the outputs against the expected ones."""
+    if expected is None or any(value is None for value in expected.values()):
+        raise NotApplicable("the test has no expected values")
+    outputs = model.interpreter.run(inputs)
+    if model.interpreter.uses_float16:
+        atol, rtol = max(atol, FLOAT16_TOLERANCE), max(rtol, FLOAT16_TOLERANCE)
+    for name, value in expected.items():
+        got = outputs[name]
+        wanted = np.asarray(value)
+        if also_compare_shapes:
+            assert np.atleast_1d(wanted).shape == np.atleast_1d(got.numpy()).shape, (
+                f"output {name} has shape {tuple(got.shape)}, expected {wanted.shape}"
+            )
+        if wanted.dtype.kind in "fiub":
+            wide = torch.float64 if got.dtype.is_floating_point else torch.int64
+            np.testing.assert_allclose(
+                got.to(wide).numpy(), wanted.astype(np.float64), atol=atol, rtol=rtol, err_msg=name
+            )
+        else:
+            raise NotApplicable(f"expected values of dtype {wanted.dtype}")
+
+
+class Recorder:
+    """A pytest plugin: replaces conversion and prediction, records an outcome for every test."""
+
+    def __init__(self, select: Callable[[list[Any]], list[Any]] | None = None) -> None:
+        self.outcomes: list[Outcome] = []
+        self.collected = 0
+        self._select = select
+        self._progress = Progress()
+        self._building = 0
+        self._reports: dict[str, Any] = {}
+
+    # -- what replaces coremltools' functions
+
+    def ct_convert(self, program: Any, *_: Any, **__: Any) -> Model:
+        return Model(program, self._progress)
+
+    def compare_backend(
+        self,
+        mlmodel: Model,
+        input_key_values: Any = None,
+        expected_outputs: Any = None,
+        dtype: str = "fp32",
+        atol: float = 1e-4,
+        rtol: float = 1e-5,
+        also_compare_shapes: bool = True,
+        **_: Any,
+    ) -> None:
+        with noting(self._progress):
+            compare_outputs(mlmodel, input_key_values, expected_outputs, atol, rtol, also_compare_shapes)
+        self._progress.values += 1
+
+    def get_core_ml_prediction(self, *_: Any, **__: Any) -> None:
+        with noting(self._progress):
+            raise NotApplicable("asks Core ML for its random numbers")
+
+    def xfail(self, reason: str = "", **_: Any) -> None:
+        self._progress.expected_to_fail = reason or "xfail"
+
+    def skip(self, reason: str = "", **kwargs: Any) -> None:
+        if kwargs.get("allow_module_level") or not reason.startswith("rdar"):
+            raise pytest.skip.Exception(reason, allow_module_level=kwargs.get("allow_module_level", False))
+        self._progress.expected_to_fail = reason
+
+    def _check_value_inference(self, op: Any, output_types: Any, values: Any) -> None:
+        if self._building or op.op_type == "const" or any(value is None for value in values):
+            return
+        self._progress.op_types.append(op.op_type)
+        try:
+            results = run_op(op, {}, output_types, opset_number(op.opset_version))
+            for declared, value, result in zip(output_types, values, results, strict=True):
+                primitive = declared.get_primitive() if hasattr(declared, "get_primitive") else declared
+                wanted = to_tensor(value, primitive).to(torch.float64)
+                limit = FLOAT16_TOLERANCE if result.dtype == torch.float16 else 1e-4
+                torch.testing.assert_close(
+                    result.to(torch.float64), wanted, atol=limit, rtol=limit, equal_nan=True
+                )
+        except (NoKernel, NotApplicable) as problem:
+            self._progress.problem = self._progress.problem or problem
+        except Exception as problem:
+            self._progress.wrong_value = problem
+        else:
+            self._progress.values += 1
+
+    @contextmanager
+    def patched(self) -> Iterator[None]:
+        """Replace conversion, prediction and value inference while the tests run."""
+        from coremltools.converters.mil.mil.ops.tests import testing_utils as builder_utils
+
+        auto_val = Operation._auto_val
+        run_compare_builder = builder_utils.run_compare_builder
+        recorder = self
+
+        def checked_auto_val(op: Any, output_types: Any) -> Any:
+            values = auto_val(op, output_types)
+            recorder._check_value_inference(op, output_types, [getattr(v, "val", None) for v in values])
+            return values
+
+        def checked_builder(*args: Any, **kwargs: Any) -> Any:
+            recorder._building += 1
+            try:
+                return run_compare_builder(*args, **kwargs)
+            finally:
+                recorder._building -= 1
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(builder_utils, "ct_convert", self.ct_convert)
+            patch.setattr(builder_utils, "compare_backend", self.compare_backend)
+            patch.setattr(builder_utils, "run_compare_builder", checked_builder)
+            patch.setattr(testing_utils, "assert_model_is_valid", lambda *_, **__: None)
+            patch.setattr(testing_utils, "get_core_ml_prediction", self.get_core_ml_prediction)
+            patch.setattr(ct, "convert", self.ct_convert)
+            patch.setattr(pytest, "xfail", self.xfail)
+            patch.setattr(pytest, "skip", self.skip)
+            # Tests are skipped where macOS is older than a bug's fix: no bug of Core ML's is met here.
+            patch.setattr(ct.utils, "_macos_version", lambda: (99, 0))
+            patch.setattr(Operation, "_auto_val", checked_auto_val)
+            yield
+
+    # -- pytest hooks
+
+    def pytest_collection_modifyitems(self, items: list[Any], config: Any) -> None:
+        self.collected = len(items)
+        if self._select is not None:
+            chosen = self._select(items)
+            kept = {id(item) for item in chosen}
+            config.hook.pytest_deselected(items=[item for item in items if id(item) not in kept])
+            items[:] = chosen
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: Any, nextitem: Any) -> Iterator[None]:
+        self._progress, self._reports = Progress(), {}
+        # A test draws its inputs when it runs: the same ones in a sample and in a full run.
+        seed = zlib.crc32(_test_id(item).encode())
+        np.random.seed(seed)
+        random.seed(seed)
+        torch.manual_seed(seed)
+        result = yield
+        self.outcomes.append(self._outcome(item))
+        return result
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.when == "call" or report.outcome != "passed":
+            self._reports[report.when] = report
+
+    def _outcome(self, item: Any) -> Outcome:
+        progress = self._progress
+        test, op = _test_id(item), _subject(item, progress.op_types)
+        report = self._reports.get("call") or self._reports.get("setup")
+        problem = progress.wrong_value or progress.problem
+        if report is None:
+            return Outcome(test, op, FAILED, "pytest gave no report")
+        text = str(getattr(report, "longrepr", ""))
+        marked = getattr(report, "wasxfail", None)
+        if report.outcome == "skipped" and marked is None:
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else text
+            return Outcome(test, op, NOT_APPLICABLE, reason)
+        if isinstance(problem, NoKernel):
+            return Outcome(test, str(problem), NO_KERNEL, f"{problem} has no kernel")
+        if isinstance(problem, NotApplicable) and not progress.values:
+            return Outcome(test, op, NOT_APPLICABLE, str(problem))
+        failed = report.outcome != "passed" or progress.wrong_value is not None
+        if failed and "NotApplicable: looks at the converted model" in text and problem is None:
+            failed = False
+        if not failed:
+            if progress.values or problem is not None:
+                return Outcome(test, op, PASSED)
+            return Outcome(test, op, NOT_APPLICABLE, "the test has no expected values")
+        reason = f"{type(problem).__name__}: {problem}" if problem else text
+        expected = progress.expected_to_fail or marked
+        if expected is not None and expected != "":
+            return Outcome(test, op, NOT_APPLICABLE, f"Apple expects a failure: {expected}")
+        if problem is None and not progress.values:
+            return Outcome(test, op, NOT_APPLICABLE, f"fails without a value: {reason}")
+        for pattern, why in KNOWN_DISAGREEMENTS.items():
+            if re.search(pattern, test):
+                return Outcome(test, op, DISAGREES, why)
+        return Outcome(test, op, FAILED, reason)
+
+
+def _test_id(item: Any) -> str:
+    return f"{Path(item.path).relative_to(TESTS).as_posix()}::{item.nodeid.split('::', 1)[1]}"
+
+
+def _snake(name: str) -> str:
+    name = re.sub(r"^Test|^TestIOS\d+", "", name)
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def _subject(item: Any, op_types: Sequence[str]) -> str:
+    """Name the op a test is about: by its class, a parameter, else the last op it built."""
+    known = SSAOpRegistry.core_ops
+    candidates = [name for name in op_types if name != "const"]
+    names = [_snake(item.cls.__name__)] if item.cls is not None else []
+    if hasattr(item, "callspec"):
+        names += [value for value in item.callspec.params.values() if isinstance(value, str)]
+        names += [f"reduce_{value}" for value in item.callspec.params.values() if isinstance(value, str)]
+    for name in names:
+        if name in candidates:
+            return name
+    if candidates:
+        return candidates[-1]
+    return next((name for name in names if name in known), names[0] if names else item.name)
+
+
+def sample(count: int, seed: int) -> Callable[[list[Any]], list[Any]]:
+    """Choose about ``count`` tests: at least one of every test function, the rest at random."""
+
+    def choose(items: list[Any]) -> list[Any]:
+        generator = random.Random(seed)
+        groups: dict[str, list[Any]] = {}
+        for item in items:
+            groups.setdefault(_test_id(item).partition("[")[0], []).append(item)
+        chosen = {id(generator.choice(group)) for group in groups.values()}
+        rest = [item for item in items if id(item) not in chosen]
+        extra = generator.sample(rest, min(len(rest), max(0, count - len(chosen))))
+        chosen |= {id(item) for item in extra}
+        return [item for item in items if id(item) in chosen]
+
+    return choose
+
+
+def run(
+    *,
+    select: Callable[[list[Any]], list[Any]] | None = None,
+    keyword: str | None = None,
+    paths: Sequence[str] = (),
+) -> Recorder:
+    """Run coremltools' op tests, or those ``select`` chooses, and return what was recorded.
+
+    Args:
+        select: takes the collected items, returns those to run, in order.
+        keyword: pytest's ``-k``.
+        paths: files under coremltools' test folder; all by default.
+
+    Raises:
+        RuntimeError: pytest could not collect the tests.
+    """
+    testing_reqs.backends_internal[:] = [b for b in testing_reqs.backends_internal if b.precision == "fp32"]
+    testing_reqs.backends[:] = [b for b in testing_reqs.backends if b[1] == "fp32"]
+    recorder = Recorder(select)
+    arguments = [str(TESTS / path) for path in paths] or [str(TESTS)]
+    arguments += ["-q", "--no-header", "--no-summary", "--tb=line", "-p", "no:cacheprovider", "-p", "no:warnings"]
+    arguments += ["-c", os.devnull, "--rootdir", str(TESTS)]
+    if keyword:
+        arguments += ["-k", keyword]
+    said = io.StringIO()
+    with recorder.patched(), redirect_stdout(said):
+        code = pytest.main(arguments, plugins=[recorder])
+    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        raise RuntimeError(f"pytest ended with {code!r} over {TESTS}:\n{said.getvalue()[-4000:]}")
+    return recorder
+
+
+def table(outcomes: Sequence[Outcome]) -> list[tuple[str, Counter[str]]]:
+    """Count the outcomes of each op, by name."""
+    rows: dict[str, Counter[str]] = {}
+    for outcome in outcomes:
+        rows.setdefault(outcome.op, Counter())[outcome.status] += 1
+    return sorted(rows.items())

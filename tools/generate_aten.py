@@ -1,0 +1,42 @@
+"""Write src/anec/dialects/aten_ops.txt from the installed torch: python tools/generate_aten.py"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+
+TARGET = Path(__file__).parent.parent / "src" / "anec" / "dialects" / "aten_ops.txt"
+
+
+def schemas() -> list[str]:
+    """The schemas of all functional ATen overloads, sorted; no backward, foreach or out variants."""
+    found = []
+    for name in torch._C._dispatch_get_all_op_names():
+        library, _, rest = name.partition("::")
+        packet, _, overload = rest.partition(".")
+        if library != "aten" or overload.endswith("out") or packet.startswith(("_foreach", "_fused", "_cudnn", "_sparse")):
+            continue
+        if (packet.endswith("_") and not packet.startswith("__")) or "backward" in packet:
+            continue
+        if re.search(r"cudnn|miopen|mkldnn|fbgemm|sparse|nested|quantize|fake_quant|Dimname|dimname|names|_cuda_|_mps|xpu|vulkan", rest):
+            continue
+        try:
+            schema = str(torch._C._get_schema(f"aten::{packet}", overload))
+        except RuntimeError:
+            continue
+        if re.search(r"Dimname|Stream|Storage|Dict\(|__torch__|Future|t\[\]|\bAny\b|QScheme", schema) or "Tensor" not in schema:
+            continue
+        found.append(schema.partition("::")[2])
+    return sorted(set(found))
+
+
+def text() -> str:
+    """The whole file."""
+    head = f"# Functional ATen schemas of torch {torch.__version__.partition('+')[0]}; made by tools/generate_aten.py\n"
+    return head + "\n".join(schemas()) + "\n"
+
+
+if __name__ == "__main__":
+    TARGET.write_text(text(), encoding="utf-8")
