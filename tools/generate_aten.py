@@ -16,7 +16,9 @@ def schemas() -> list[str]:
     for name in torch._C._dispatch_get_all_op_names():
         library, _, rest = name.partition("::")
         packet, _, overload = rest.partition(".")
-        if library != "aten" or overload.endswith("out") or packet.startswith(("_foreach", "_fused", "_cudnn", "_sparse")):
+        if library != "aten" or overload.endswith("out") or packet.startswith(("_foreach", "_cudnn", "_sparse")):
+            continue
+        if packet.startswith("_fused") and packet != "_fused_rms_norm":
             continue
         if (packet.endswith("_") and not packet.startswith("__")) or "backward" in packet:
             continue
@@ -26,7 +28,7 @@ def schemas() -> list[str]:
             schema = str(torch._C._get_schema(f"aten::{packet}", overload))
         except RuntimeError:
             continue
-        if re.search(r"Dimname|Stream|Storage|Dict\(|__torch__|Future|t\[\]|\bAny\b|QScheme", schema) or "Tensor" not in schema:
+        if re.search(r"Dimname|Stream|Storage|Dict\(|__torch__|Future|\bt\[\]|\bAny\b|QScheme", schema) or "Tensor" not in schema:
             continue
         found.append(schema.partition("::")[2])
     return sorted(set(found))

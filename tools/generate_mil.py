@@ -21,7 +21,7 @@ MODEL_DATA = {
     *("bias", "weight", "gamma", "beta", "mean", "variance", "alpha"),
     *("weight_ih", "weight_hh", "weight_ih_back", "weight_hh_back", "bias_back", "peephole", "peephole_back"),
     *("input_bias", "weight_hh_back", "lut", "indices", "mask", "nonzero_data", "data", "offset"),
-    *("scale", "zero_point", "quantized_data"),
+    *("scale", "zero_point", "quantized_data", "indices_mask", "indices_nonzero_data", "data_mask"),
 }
 # Where a const name of the list above is a scalar setting after all.
 SETTINGS = {

@@ -16,7 +16,7 @@ _UNARY: dict[str, OpDef] = {"relu": mil.relu, "tanh": mil.tanh, "sigmoid": mil.s
 
 
 def _unary(name: str, target: OpDef) -> Rule:
-    @rewrite(getattr(aten, name).default)
+    @rewrite(getattr(aten, name).default, name=f"lower_{name}")
     def lower(op: Op) -> Value:
         return target(value(op.operand("self"), result_type(op).dtype))
 

@@ -12,8 +12,9 @@ import math
 from anec.dialects import mil
 from anec.errors import AnecError, UnsupportedError
 from anec.ir.attrs import Attr, Literal
+from anec.ir.dims import Expr
 from anec.ir.graph import Op, Value
-from anec.ir.opdef import Operand
+from anec.ir.opdef import Kind, Operand
 from anec.ir.types import DType, TensorType, narrowed
 from anec.rewrite import reject
 
@@ -48,6 +49,59 @@ def dtype_of(operand: Operand) -> DType | None:
         assert isinstance(type_, TensorType)
         return type_.dtype
     return operand.dtype if isinstance(operand, Literal) else None
+
+
+def argument(op: Op, name: str) -> Operand:
+    """The parameter ``name`` as an operand, whether torch's schema has a tensor or a number there.
+
+    Raises:
+        Reject: the number is a symbolic size.
+    """
+    if op.defn.by_name[name].kind is not Kind.ATTR:
+        return op.operand(name)
+    given = op.attr(name)
+    if isinstance(given, Expr):
+        reject(f"{name} is the symbolic size {given}")
+    return None if given is None else Literal(given)
+
+
+def promoted(*operands: Operand) -> DType:
+    """The dtype torch computes in, for ops whose result does not tell it (comparisons).
+
+    Tensors with axes come first; rank-0 tensors, then Python numbers, count only when they are of a
+    higher kind (bool < integer < float).
+    """
+    values = [operand for operand in operands if isinstance(operand, Value)]
+    literals = [operand for operand in operands if isinstance(operand, Literal)]
+    groups = (
+        [dtype_of(value) for value in values if value.rank > 0],
+        [dtype_of(value) for value in values if value.rank == 0],
+        [_number_dtype(literal.value) for literal in literals],
+    )
+    result = DType.BOOL
+    for group in groups:
+        joined = _joined([dtype for dtype in group if dtype is not None])
+        if _kind(joined) > _kind(result):
+            result = joined
+    return result
+
+
+def _kind(dtype: DType) -> int:
+    return 2 if dtype.is_float else int(dtype.is_integer)
+
+
+def _joined(dtypes: list[DType]) -> DType:
+    highest = max(map(_kind, dtypes), default=0)
+    found = {dtype for dtype in dtypes if _kind(dtype) == highest}
+    if len(found) == 1:
+        return found.pop()
+    return (DType.BOOL, DType.I32, DType.F32)[highest]
+
+
+def _number_dtype(given: Attr) -> DType | None:
+    if isinstance(given, bool):
+        return DType.BOOL
+    return DType.I32 if isinstance(given, int) else DType.F32 if isinstance(given, float) else None
 
 
 def cast(operand: Operand, dtype: DType) -> Operand:

@@ -63,7 +63,9 @@ def dtype_name(builtin: Any) -> str:
 def to_tensor(value: Any, builtin: Any) -> torch.Tensor:
     """Make a tensor of the pymil dtype from a numpy value."""
     name = dtype_name(builtin)
-    array = np.array(value).astype(_NUMPY.get(name, name))  # a fresh array: a kernel may not write into a const
+    array = np.array(value).astype(
+        _NUMPY.get(name, name)
+    )  # a fresh array: a kernel may not write into a const
     return torch.from_numpy(array)
 
 
@@ -160,7 +162,7 @@ def _declared(op_type: str, result: torch.Tensor, declared: Any) -> torch.Tensor
     dtype = _TORCH[dtype_name(builtin)]
     # What was widened is rounded. Of mixed operands of matmul the one that is not const gives the
     # dtype of the result (iOS17); a kernel is not told which that is.
-    if result.dtype == torch.float32 and dtype == torch.float16 or op_type == "matmul":
+    if (result.dtype == torch.float32 and dtype == torch.float16) or op_type == "matmul":
         result = result.to(dtype)
     if result.dtype != dtype:
         raise WrongInference(f"{op_type} gives {result.dtype}, coremltools declares {dtype}")
@@ -185,7 +187,10 @@ class Interpreter:
             _must_have_meaning(op)
         self.uses_float16 = any(
             dtype_name(var.dtype) == "fp16"
-            for var in [*self.function.inputs.values(), *(v for op in self.function.operations for v in op.outputs)]
+            for var in [
+                *self.function.inputs.values(),
+                *(v for op in self.function.operations for v in op.outputs),
+            ]
         )
         self.states = {
             name: torch.zeros(tuple(var.shape), dtype=_TORCH[dtype_name(var.dtype)])

@@ -7,6 +7,7 @@ what the registry does not say (results, effects, layout) stands here.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib import resources
 from typing import Any
 
@@ -85,6 +86,15 @@ def _params(rows: list[list[Any]]) -> tuple[Param, ...]:
     )
 
 
+def _merged(versions: tuple[Version, ...]) -> tuple[Param, ...]:
+    """The newest parameters, then those that only older targets have; required if on every target."""
+    params = {param.name: param for version in versions for param in version.params}
+    newest = [param.name for param in versions[-1].params]
+    order = [*newest, *(name for name in params if name not in newest)]
+    always = set.intersection(*({p.name for p in version.params if p.required} for version in versions))
+    return tuple(replace(params[name], required=name in always) for name in order)
+
+
 def _make() -> dict[str, OpDef]:
     layouts = _layouts()
     ops: dict[str, OpDef] = {}
@@ -94,7 +104,7 @@ def _make() -> dict[str, OpDef]:
         versions = tuple(Version(row["since"], _params(row["params"])) for row in rows)
         ops[name] = OpDef(
             f"mil.{name}",
-            versions[-1].params,
+            _merged(versions),
             results=_RESULTS.get(name, 1),
             commutative=name in _COMMUTATIVE,
             effects=_EFFECTS.get(name, Effect.NONE),

@@ -66,7 +66,7 @@ class Dialect:
             raise AttributeError(name)
         return self.resolve(name)
 
-    def add(self, defn: OpDef) -> OpDef:
+    def define(self, defn: OpDef) -> OpDef:
         """Add an op.
 
         Raises:

@@ -6,9 +6,15 @@ to shape. Every op is lowered to `mil` by rules in ``passes/lower_to_mil``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+from anec.dialects import nn_types
 from anec.dialects.namespace import Dialect
 from anec.ir.attrs import Attr
+from anec.ir.graph import Op
 from anec.ir.opdef import Effect, Kind, Layout, LayoutKind, OpDef, Param
+from anec.ir.types import Type
 
 _POINTWISE = Layout(LayoutKind.ELEMENTWISE)
 _OVER_AXES = Layout(LayoutKind.AXES, axes=("axes",))
@@ -22,6 +28,7 @@ def _op(
     results: int | None = 1,
     layout: Layout = Layout(),
     effects: Effect = Effect.NONE,
+    infer: Callable[[Op], tuple[Type, ...]] | None = None,
     doc: str,
     **attrs: object,
 ) -> OpDef:
@@ -33,7 +40,9 @@ def _op(
     for key, default in attrs.items():
         required = default is _REQUIRED
         params.append(Param(key, Kind.ATTR, required, None if required else _attr(default)))
-    return OpDef(f"nn.{name}", tuple(params), results=results, effects=effects, layout=layout, doc=doc)
+    return OpDef(
+        f"nn.{name}", tuple(params), results=results, effects=effects, layout=layout, infer=infer, doc=doc
+    )
 
 
 def _attr(value: object) -> Attr:
@@ -82,12 +91,15 @@ def _structures() -> list[OpDef]:
             "where true; softcap c > 0 puts c * tanh(s / c) before the mask; query heads (axis -3) may be a multiple "
             "of key heads"),
         _op("interpolate", "x", size=_REQUIRED, mode="nearest", align_corners=False, antialias=False, scales=None,
+            infer=nn_types.resized,
             doc="resize the space axes to `size`; mode nearest, nearest-exact, linear, bilinear, trilinear, bicubic; "
             "`scales` given by the user replace size ratios, as torch does"),
         _op("grid_sample", "x grid", mode="bilinear", padding_mode="zeros", align_corners=False,
-            doc="torch's F.grid_sample, 4-D and 5-D"),
-        _op("adaptive_avg_pool", "x", size=_REQUIRED, doc="torch's adaptive average pool over len(size) space axes"),
-        _op("adaptive_max_pool", "x", size=_REQUIRED, doc="torch's adaptive max pool over len(size) space axes"),
+            infer=nn_types.sampled, doc="torch's F.grid_sample, 4-D and 5-D"),
+        _op("adaptive_avg_pool", "x", size=_REQUIRED, infer=nn_types.pooled,
+            doc="torch's adaptive average pool over len(size) space axes"),
+        _op("adaptive_max_pool", "x", size=_REQUIRED, infer=nn_types.pooled,
+            doc="torch's adaptive max pool over len(size) space axes"),
         _op("pixel_shuffle", "x", factor=_REQUIRED, doc="torch's channel-major depth to space"),
         _op("pixel_unshuffle", "x", factor=_REQUIRED, doc="torch's channel-major space to depth"),
         _op("channel_shuffle", "x", groups=_REQUIRED, doc="torch's channel shuffle on axis 1"),
@@ -95,12 +107,13 @@ def _structures() -> list[OpDef]:
 
 
 def _recurrent() -> list[OpDef]:
-    shared: dict[str, object] = {"layers": 1, "bidirectional": False, "batch_first": False, "has_bias": True}
+    shared: dict[str, Any] = {"layers": 1, "bidirectional": False, "batch_first": False, "has_bias": True}
     return [
-        _op("lstm", "x initial_h initial_c weights*", results=3, **shared, projection=0,
+        _op("lstm", "x initial_h initial_c weights*", results=3, **shared, projection=0, infer=nn_types.recurrent,
             doc="torch.nn.LSTM: weights in torch's flat order; gives output, h_n, c_n"),
-        _op("gru", "x initial_h weights*", results=2, **shared, doc="torch.nn.GRU; gives output, h_n"),
-        _op("rnn", "x initial_h weights*", results=2, **shared, nonlinearity="tanh",
+        _op("gru", "x initial_h weights*", results=2, **shared, infer=nn_types.recurrent,
+            doc="torch.nn.GRU; gives output, h_n"),
+        _op("rnn", "x initial_h weights*", results=2, **shared, nonlinearity="tanh", infer=nn_types.recurrent,
             doc="torch.nn.RNN, nonlinearity tanh or relu; gives output, h_n"),
     ]  # fmt: skip
 

@@ -78,6 +78,7 @@ class Context:
     on_rewrite: Callable[[Rewrite], None] | None = None
     fired: dict[str, int] = field(default_factory=dict)
     misses: dict[str, Miss] = field(default_factory=dict)
+    places: dict[str, list[str]] = field(default_factory=dict)
     _facts: Facts | None = None
 
     @property

@@ -205,7 +205,8 @@ class _Run:
         for value in new:
             if value.op is not None:
                 self.push(value.op)
-            for user in value.users:
+            # In graph order: use lists remember their history, and a replay must not depend on it.
+            for user in sorted(value.users, key=lambda op: op._key):
                 self.push(user)
         if self.rewriter.record is not None:
             after = tuple(print_op(op, origin=False) for op in created if op.graph is self.graph)
@@ -252,7 +253,7 @@ class _Run:
                 # Fewer users may let a rule on the producer, or on another of its users, fire.
                 self.push(producer)
                 for result in producer.results:
-                    for user in result.users:
+                    for user in sorted(result.users, key=lambda op: op._key):
                         self.push(user)
 
     def count(self, rule: Rule, site: str, root: Op) -> None:

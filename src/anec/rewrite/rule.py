@@ -98,7 +98,7 @@ def _users(captures: dict[str, Captured], shared: set[str]) -> list[Op]:
     found: dict[Op, None] = {}
     queue = list(start)
     while queue and len(found) < 64:
-        for user in queue.pop(0).users:
+        for user in sorted(queue.pop(0).users, key=lambda op: op._key):
             if user not in found:
                 found[user] = None
                 queue.extend(user.results)
@@ -109,6 +109,7 @@ def rewrite(
     *patterns: Pattern | OpDef,
     domain: dict[str, tuple[float, float]] | None = None,
     special: bool = False,
+    name: str | None = None,
 ) -> Callable[[Callable[..., Replacement]], Rule]:
     """Make a rule of a function: ``@rewrite(mil.mul(x, mil.sigmoid(x)))``.
 
@@ -117,13 +118,14 @@ def rewrite(
             several, the function returns one value for each.
         domain: the range a capture is drawn from when the rule is checked, ``{"x": (0, 10)}``.
         special: also check with inf and NaN among the inputs.
+        name: the rule's name, when it is not the function's (rules made in a loop).
 
     Raises:
         AnecError: the function asks for a capture that no pattern binds.
     """
 
     def make(function: Callable[..., Replacement]) -> Rule:
-        name = getattr(function, "__name__", "rule")
+        rule_name = name or getattr(function, "__name__", "rule")
         made = tuple(_as_rule_pattern(pattern) for pattern in patterns)
         bound = {capture for pattern in made for capture in pattern.captures()}
         parameters = tuple(inspect.signature(function).parameters)
@@ -132,14 +134,14 @@ def rewrite(
         place = f"{code.co_filename.rpartition('/')[2]}:{code.co_firstlineno}" if code else ""
         if unknown:
             raise AnecError(
-                f"the rule {name} asks for {unknown[0]!r}, which its pattern does not capture",
+                f"the rule {rule_name} asks for {unknown[0]!r}, which its pattern does not capture",
                 where=place,
                 hint="captures: " + (", ".join(sorted(bound)) or "none") + "; also op, ops, opts, ctx",
             )
         for pattern in made:
             root_definitions(pattern)
         return Rule(
-            name, made, function, dict(domain or {}), special, inspect.getdoc(function) or "", place, parameters
+            rule_name, made, function, dict(domain or {}), special, inspect.getdoc(function) or "", place, parameters
         )
 
     return make

@@ -21,13 +21,14 @@ PALETTE_SIZES_IOS16 = (2, 4, 16, 64, 256)
 
 @kernel("mil.constexpr_cast")
 def constexpr_cast(source_val: Tensor, output_dtype: str) -> Tensor:
-    """Widen a constant to ``output_dtype`` (Core ML has fp32 only)."""
-    return source_val.to(torch_dtype(choice("mil.constexpr_cast: output_dtype", output_dtype, ("fp32",))))
+    """Widen a constant to ``output_dtype``: fp32, the one Core ML has, or fp64 in a wide run."""
+    choice("mil.constexpr_cast: output_dtype", output_dtype, ("fp32", "fp64"))
+    return source_val.to(torch_dtype(output_dtype))
 
 
-def _along(op: str, parameter: Tensor | float, data: Tensor, axis: int | None, dtype: torch.dtype) -> Tensor:
+def _along(op: str, parameter: Tensor, data: Tensor, axis: int | None, dtype: torch.dtype) -> Tensor:
     """View a scalar or a vector along ``axis`` so that it broadcasts over ``data``."""
-    parameter = torch.as_tensor(parameter, device=data.device).to(dtype)
+    parameter = parameter.to(dtype)
     if parameter.dim() == 0:
         return parameter
     if parameter.dim() > 1 or axis is None:
@@ -54,7 +55,6 @@ def constexpr_affine_dequantize(
     """Return ``scale * (quantized_data - zero_point)``; vectors lie along ``axis``."""
     op = "constexpr_affine_dequantize"
     positive_axis(axis, quantized_data.dim())
-    scale = torch.as_tensor(scale)
     factor = _along(op, scale, quantized_data, axis, scale.dtype)
     shift = _along(op, zero_point, quantized_data, axis, scale.dtype)
     return (quantized_data.to(scale.dtype) - shift) * factor
@@ -69,8 +69,6 @@ def dequantize(
     axis: int | None = None,
 ) -> Tensor:
     """Return ``scale * (input - zero_point)`` in the dtype of ``scale``."""
-    scale = torch.as_tensor(scale)
-    zero_point = None if zero_point is None else torch.as_tensor(zero_point)
     _check_scalars("dequantize", scale, zero_point, axis)
     data = input.to(scale.dtype)
     if zero_point is not None:
@@ -89,8 +87,6 @@ def quantize(
 ) -> Tensor:
     """Return ``clip(round(input / scale) + zero_point)``, rounding halves to even."""
     dtype = torch_dtype(choice("mil.quantize: output_dtype", output_dtype, ("int8", "uint8")))
-    scale = torch.as_tensor(scale)
-    zero_point = None if zero_point is None else torch.as_tensor(zero_point)
     _check_scalars("quantize", scale, zero_point, axis)
     data = (input / _along("quantize", scale, input, axis, input.dtype)).round()
     if zero_point is not None:

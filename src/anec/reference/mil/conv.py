@@ -163,9 +163,7 @@ def conv_transpose(
         if pad_type.lower() == "same":
             before = max(0, full - size) // 2
         crops.append((-before, size + before - full))
-    full_result = _CONV_TRANSPOSE[rank](
-        x, weight.to(x.dtype), stride=steps, dilation=dilation, groups=groups
-    )
+    full_result = _CONV_TRANSPOSE[rank](x, weight.to(x.dtype), stride=steps, dilation=dilation, groups=groups)
     # The bias comes last: it also covers what lies beyond the kernels' reach.
     result = pad_spatial(full_result, crops)
     return result if bias is None else result + per_channel(bias, x)

@@ -18,8 +18,9 @@ from anec.errors import AnecError
 from .. import kernel
 from .common import choice, torch_dtype
 
-_CAST_DTYPES = ("int8", "uint8", "int16", "uint16", "int32", "fp16", "fp32", "bool")
-_CAST_DTYPES_IOS15 = ("int32", "fp16", "fp32", "bool")
+# "fp64" is no MIL dtype: the evaluator asks for it when it judges in double precision.
+_CAST_DTYPES = ("int8", "uint8", "int16", "uint16", "int32", "fp16", "fp32", "bool", "fp64")
+_CAST_DTYPES_IOS15 = ("int32", "fp16", "fp32", "bool", "fp64")
 
 UNARY: dict[str, Callable[[Tensor], Tensor]] = {
     "abs": torch.abs,

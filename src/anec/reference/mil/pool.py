@@ -14,7 +14,6 @@ from .. import kernel
 from .common import Ints
 from .window import Pads, pad_spatial, per_axis, window_pads
 
-_AVERAGE: dict[int, Callable[..., Tensor]] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 _MAXIMUM: dict[int, Callable[..., Tensor]] = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 
 
@@ -57,6 +56,19 @@ def _windows(
     return sizes, steps, pads, tuple(reach)
 
 
+def _average(x: Tensor, sizes: Ints, steps: Ints) -> Tensor:
+    if len(sizes) == 1:
+        return F.avg_pool1d(x, sizes, steps)
+    if len(sizes) == 2:
+        return F.avg_pool2d(x, sizes, steps)
+    # torch has no avg_pool3d in float16: a box is averaged over two axes, then over the other.
+    slices = F.avg_pool2d(x.flatten(1, 2), sizes[1:], steps[1:])
+    rows, columns = slices.shape[2:]
+    flat = slices.reshape(*x.shape[:3], rows * columns)
+    mean = F.avg_pool2d(flat, (sizes[0], 1), (steps[0], 1))
+    return mean.reshape(*mean.shape[:3], rows, columns)
+
+
 def _counts(size: int, before: int, after: int, reach: int, window: int, step: int, x: Tensor) -> Tensor:
     """Count, for each window along one axis, the positions that are not overhang."""
     inside = torch.ones(size, dtype=x.dtype, device=x.device)
@@ -87,7 +99,7 @@ def avg_pool(
         "avg_pool", x, kernel_sizes, strides, pad_type, pad, ceil_mode, opset
     )
     rank = len(sizes)
-    mean = _AVERAGE[rank](pad_spatial(x, reach), sizes, steps)
+    mean = _average(pad_spatial(x, reach), sizes, steps)
     for axis in range(rank):
         (before, after), overhang = pads[axis], reach[axis][1] - pads[axis][1]
         if overhang == 0 and (not exclude_padding_from_average or before + after == 0):
@@ -144,7 +156,5 @@ def max_pool(
     Raises:
         AnecError: ranks, pads or a ceil_mode that Core ML refuses.
     """
-    sizes, steps, _, reach = _windows(
-        "max_pool", x, kernel_sizes, strides, pad_type, pad, ceil_mode, opset
-    )
+    sizes, steps, _, reach = _windows("max_pool", x, kernel_sizes, strides, pad_type, pad, ceil_mode, opset)
     return _MAXIMUM[len(sizes)](pad_spatial(x, reach, float("-inf")), sizes, steps)

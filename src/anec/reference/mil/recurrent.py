@@ -33,7 +33,9 @@ def _activation(name: str) -> Callable[[Tensor], Tensor]:
     return ACTIVATIONS[choice("activation", name.lower(), tuple(ACTIVATIONS))]
 
 
-def _check_shapes(op: str, x: Tensor, hidden: Tensor, weight_ih: Tensor, weight_hh: Tensor, gates: int) -> None:
+def _check_shapes(
+    op: str, x: Tensor, hidden: Tensor, weight_ih: Tensor, weight_hh: Tensor, gates: int
+) -> None:
     if x.dim() != 3:
         raise AnecError(f"{op} of an x of shape {tuple(x.shape)}", hint="[sequence, batch, input]")
     size = hidden.shape[-1]
@@ -107,13 +109,12 @@ def gru(
     choice("gru's direction", direction, ("forward", "reverse"))
     _check_shapes("gru", x, initial_h, weight_ih, weight_hh, 3)
     gate_act, act = _activation(recurrent_activation), _activation(activation)
-    size = initial_h.shape[-1]
     hidden_bias = torch.zeros_like(weight_hh[:, 0]) if bias is None else bias
-    bias_r, bias_o, bias_z = hidden_bias.split(size)
-    weight_r, weight_o, weight_z = weight_hh.split(size)
+    bias_r, bias_o, bias_z = hidden_bias.chunk(3)
+    weight_r, weight_o, weight_z = weight_hh.chunk(3)
     h, outputs = initial_h, []
     for step in _project(x if direction == "forward" else x.flip(0), weight_ih, input_bias).unbind(0):
-        step_r, step_o, step_z = step.split(size, -1)
+        step_r, step_o, step_z = step.chunk(3, -1)
         r = gate_act(step_r + _project(h, weight_r, bias_r))
         z = gate_act(step_z + _project(h, weight_z, bias_z))
         if reset_after:
@@ -137,12 +138,11 @@ def _lstm_pass(
     weight_ih, weight_hh, bias, peephole = weights
     _check_shapes("lstm", x, h, weight_ih, weight_hh, 4)
     gate_act, cell_act, output_act = acts
-    size = h.shape[-1]
     outputs = []
     for step in _project(x, weight_ih, bias).unbind(0):
-        i, f, o, z = (step + _project(h, weight_hh, None)).split(size, -1)
+        i, f, o, z = (step + _project(h, weight_hh, None)).chunk(4, -1)
         if peephole is not None:
-            peephole_i, peephole_f, peephole_o = peephole.split(size)
+            peephole_i, peephole_f, peephole_o = peephole.chunk(3)
             i, f = i + peephole_i * c, f + peephole_f * c
         c = gate_act(f) * c + gate_act(i) * cell_act(z)
         if clip is not None:

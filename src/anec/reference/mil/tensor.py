@@ -27,6 +27,12 @@ def number_dtype(value: Tensor | Number) -> torch.dtype:
     return torch.int32 if isinstance(value, int) else torch.get_default_dtype()
 
 
+def _scalar(value: Tensor | Number, device: torch.device | None = None) -> Tensor:
+    if isinstance(value, Tensor):
+        return value.reshape(())
+    return torch.full((), value, dtype=number_dtype(value), device=device)
+
+
 def _number(value: Tensor | Number) -> Number:
     return value.item() if isinstance(value, Tensor) else value
 
@@ -43,19 +49,22 @@ def fill(shape: IntsLike, *, value: Tensor | Number = 0.0) -> Tensor:
     sizes = ints(shape)
     if any(size < 0 for size in sizes):
         raise AnecError(f"mil.fill of shape {sizes}")
-    return torch.full(sizes, _number(value), dtype=number_dtype(value))
+    return _scalar(value).expand(sizes).clone()
 
 
 @kernel("mil.fill_like")
 def fill_like(ref_tensor: Tensor, *, value: Tensor | Number = 0.0) -> Tensor:
     """Return a tensor of the shape of ``ref_tensor`` and the dtype of ``value``."""
-    return torch.full(ref_tensor.shape, _number(value), dtype=number_dtype(value), device=ref_tensor.device)
+    return _scalar(value, ref_tensor.device).expand(ref_tensor.shape).clone()
 
 
 @kernel("mil.range_1d")
 def range_1d(end: Tensor | Number, start: Tensor | Number, step: Tensor | Number) -> Tensor:
     """Count from ``start`` by ``step``, short of ``end``. Note the order of the parameters."""
-    dtypes = {number_dtype(value) for value in (end, start, step)}
+    bounds = (end, start, step)
+    # A plain number takes the dtype of the computed ones.
+    dtypes = {bound.dtype for bound in bounds if isinstance(bound, Tensor)}
+    dtypes = dtypes or {number_dtype(bound) for bound in bounds}
     if len(dtypes) != 1:
         raise AnecError("mil.range_1d takes end, start and step of one dtype")
     first, last, by = _number(start), _number(end), _number(step)
@@ -89,8 +98,7 @@ def one_hot(
     at = positive_axis(axis, indices.dim() + 1)
     places = torch.arange(size, device=indices.device).reshape([size, *[1] * (indices.dim() - at)])
     hot = indices.to(torch.int64).unsqueeze(at) == places
-    on = torch.full(hot.shape, _number(on_value), dtype=number_dtype(on_value), device=indices.device)
-    return on.masked_fill(~hot, _number(off_value))
+    return torch.where(hot, _scalar(on_value, indices.device), _scalar(off_value, indices.device))
 
 
 @kernel("mil.concat")
@@ -158,7 +166,7 @@ def tile(x: Tensor, reps: IntsLike) -> Tensor:
 
 
 @kernel("mil.pad")
-def pad(x: Tensor, pad: IntsLike, *, mode: str = "constant", constant_val: Tensor | Number = 0.0) -> Tensor:
+def pad(x: Tensor, pad: IntsLike, *, mode: str = "constant", constant_val: Number = 0.0) -> Tensor:
     """Pad the trailing axes by (before, after) pairs in axis order.
 
     Raises:
@@ -172,7 +180,7 @@ def pad(x: Tensor, pad: IntsLike, *, mode: str = "constant", constant_val: Tenso
     choice("mil.pad: mode", mode, ("constant", "reflect", "replicate"))
     sides = [(0, 0)] * (x.dim() - count) + [(amounts[2 * i], amounts[2 * i + 1]) for i in range(count)]
     if mode == "constant":
-        return pad_constant(x, sides, _number(constant_val))
+        return pad_constant(x, sides, constant_val)
     for axis, (before, after) in enumerate(sides):
         x = _pad_edge(x, axis, before, after, mode)
     return x

@@ -1,0 +1,182 @@
+"""What Core ML takes on a target: checks on the IR, so that errors name the user's source line."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from anec.errors import AnecError, UnsupportedError
+from anec.ir.attrs import Literal
+from anec.ir.graph import Graph, Module, Op, Value
+from anec.ir.opdef import Kind, Param, Version
+from anec.ir.printer import window
+from anec.ir.types import DType, StateType, TensorType, Type
+
+MAX_RANK = 5
+_NAMED = 5
+# The dtypes a value may have while a program runs; sub-byte ones exist inside constexpr ops only.
+_VALUE_DTYPES = frozenset({DType.F16, DType.F32, DType.BOOL, DType.I32})
+_VALUE_DTYPES_SINCE_17 = frozenset({DType.I8, DType.U8, DType.I16, DType.U16})
+_EINSUM = {"abcd,adce->abce": "nchw,nwhu->nchu", "abc,cbd->abd": "chw,whr->chr"}
+
+
+def refuse(op: Op, message: str, hint: str | None = None) -> UnsupportedError:
+    """An error at ``op``, with the ops around it and the user's source line."""
+    return UnsupportedError(message, where=op.origin.place or None, window=window(op), hint=hint)
+
+
+def check_dialect(module: Module) -> None:
+    """Refuse a module that holds ops of another dialect.
+
+    Raises:
+        UnsupportedError: names the ops, how many there are, and where the first comes from.
+    """
+    foreign = [op for op in module.ops() if op.defn.dialect != "mil"]
+    if not foreign:
+        return
+    counts = Counter(op.name for op in foreign)
+    shown = ", ".join(f"{name} ({count})" for name, count in counts.most_common(_NAMED))
+    more = f" and {len(counts) - _NAMED} more" if len(counts) > _NAMED else ""
+    raise refuse(
+        foreign[0],
+        f"{len(foreign)} ops are not Core ML's: {shown}{more}",
+        "run the pass lower-to-mil; what it cannot lower, it reports with the nearest rule",
+    )
+
+
+def check_op(op: Op, opset: int) -> Version:
+    """Check one op against its version on the target.
+
+    Returns:
+        The version of the op on the target.
+
+    Raises:
+        UnsupportedError: an op, parameter, dtype, rank or einsum equation the target does not have.
+    """
+    try:
+        version = op.defn.version(opset)
+    except AnecError as error:
+        raise refuse(op, error.message, error.hint) from error
+    params = {param.name: param for param in version.params}
+    for name in _given(op):
+        if name not in params:
+            raise _unknown(op, name, opset)
+    for param in version.params:
+        if param.kind is not Kind.ATTR:
+            _check_operands(op, param, opset)
+        if param.required and not _present(op, param):
+            raise refuse(op, f"{op.name} needs {param.name!r} on iOS{opset}")
+    for result in op.results:
+        _check_value(op, result, opset)
+    if op.defn.root == "einsum":
+        _check_einsum(op)
+    return version
+
+
+def _given(op: Op) -> list[str]:
+    """The names of the parameters the op gives."""
+    names = [name for name, value in op.attrs.items() if value is not None]
+    for param in op.defn.operand_params:
+        if any(op.operands[index] is not None for index in op.slot(param.name)):
+            names.append(param.name)
+    return names
+
+
+def _present(op: Op, param: Param) -> bool:
+    if param.kind is Kind.ATTR:
+        return op.attrs.get(param.name) is not None
+    return any(op.operands[index] is not None for index in op.slot(param.name))
+
+
+def _unknown(op: Op, name: str, opset: int) -> UnsupportedError:
+    having = [version.since for version in op.defn.versions if name in {p.name for p in version.params}]
+    if having and having[0] > opset:
+        return refuse(op, f"{op.name} has no {name!r} before iOS{having[0]}", f"compile with --target iOS{having[0]}")
+    return refuse(op, f"{op.name} has no {name!r} on iOS{opset}", "run the pass legalize-target")
+
+
+def _check_operands(op: Op, param: Param, opset: int) -> None:
+    for index in op.slot(param.name):
+        operand = op.operands[index]
+        if operand is None or (isinstance(operand, Literal) and operand.dtype is None):
+            continue
+        dtype = operand.tensor.dtype if isinstance(operand, Value) else operand.dtype
+        if param.dtypes and dtype not in param.dtypes:
+            allowed = ", ".join(map(str, param.dtypes))
+            raise refuse(op, f"{op.name}: {param.name} is {dtype}; on iOS{opset} it takes {allowed}")
+
+
+def _check_value(op: Op, value: Value, opset: int) -> None:
+    constexpr = op.defn.root.startswith("constexpr_")
+    if value.rank > MAX_RANK and not constexpr:
+        raise refuse(
+            op,
+            f"%{value.name} has rank {value.rank}; Core ML's tensors have at most {MAX_RANK} dimensions",
+            "reshape so that neighbouring dimensions are one",
+        )
+    dtype = value.tensor.dtype
+    allowed = _VALUE_DTYPES | (_VALUE_DTYPES_SINCE_17 if opset >= 17 else frozenset())
+    if dtype not in allowed and not constexpr:
+        raise refuse(op, f"%{value.name} is {dtype}, which no value of a program may be on iOS{opset}")
+
+
+def _check_einsum(op: Op) -> None:
+    """Core ML has two equations, whatever their letters. (Source: coremltools, ``einsum``.)"""
+    equation = op.attr("equation")
+    letters: dict[str, str] = {}
+    shape = ""
+    for char in str(equation).replace(" ", ""):
+        shape += letters.setdefault(char, chr(ord("a") + len(letters))) if char.isalpha() else char
+    if shape not in _EINSUM:
+        known = " and ".join(_EINSUM.values())
+        raise refuse(op, f"Core ML has no einsum {equation!r}", f"it has {known}; write others as transpose and matmul")
+
+
+def check_boundary(graph: Graph, opset: int, constants: set[Value]) -> None:
+    """Check inputs and outputs of a function.
+
+    Raises:
+        UnsupportedError: a dtype or rank Core ML has no array for, a state before iOS18, an output
+            that is no result of an op or is given twice.
+    """
+    for value in graph.inputs:
+        if isinstance(value.type, StateType):
+            _check_state(graph, value, opset)
+        else:
+            _check_port(f"the input %{value.name} of {graph.name}", value.type, opset)
+    seen: set[Value] = set()
+    for value in graph.outputs:
+        what = f"the output %{value.name} of {graph.name}"
+        hint = "run the pass legalize-io"
+        if value.op is None or value in constants:
+            kind = "a constant" if value in constants else "an input"
+            raise UnsupportedError(f"{what} is {kind}, not the result of an op", hint=hint)
+        if value in seen:
+            raise UnsupportedError(f"{what} is given twice", where=value.origin.place or None, hint=hint)
+        seen.add(value)
+        _check_port(what, value.type, opset, value.origin.place)
+    if not graph.outputs:
+        raise UnsupportedError(f"the function {graph.name} has no outputs")
+
+
+def _check_state(graph: Graph, value: Value, opset: int) -> None:
+    what = f"the state %{value.name} of {graph.name}"
+    if opset < 18:
+        raise UnsupportedError(f"{what} needs iOS18", hint="compile with --target iOS18")
+    if value.tensor.dtype is not DType.F16:
+        raise UnsupportedError(f"{what} is {value.tensor.dtype}; Core ML's states are f16")
+    if not value.tensor.is_static or not 1 <= value.rank <= MAX_RANK:
+        raise UnsupportedError(f"{what} is {value.tensor}; Core ML's states have a fixed shape of rank 1 to 5")
+
+
+def _check_port(what: str, type_: Type, opset: int, where: str = "") -> None:
+    """Arrays at the boundary are f32, i32 and, from iOS16, f16, of rank 1 to 5."""
+    hint = "run the pass legalize-io"
+    place = where or None
+    if not isinstance(type_, TensorType):
+        raise UnsupportedError(f"{what} is {type_}, not a tensor", where=place)
+    if type_.dtype is DType.F16 and opset < 16:
+        raise UnsupportedError(f"{what} is f16, which needs iOS16", where=place, hint=hint)
+    if type_.dtype not in (DType.F16, DType.F32, DType.I32):
+        raise UnsupportedError(f"{what} is {type_.dtype}; Core ML passes f32, f16 and i32", where=place, hint=hint)
+    if not 1 <= type_.rank <= MAX_RANK:
+        raise UnsupportedError(f"{what} has rank {type_.rank}; Core ML passes rank 1 to 5", where=place, hint=hint)

@@ -1,0 +1,111 @@
+"""Decomposition: which composites stay whole, and torch's own table for all others.
+
+Measured on torch 2.14: default_decompositions() turns F.softplus into exp, log1p, gt, where (which
+overflows in fp16), bicubic resizing into 160 ops, attention into 25, reflection padding into 12
+with two gathers, an LSTM of two steps into 102. What is listed here has one op in `nn` or Core ML.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+
+from anec.errors import AnecError
+from anec.frontend.explain import explain, quiet
+
+_REASONS = {
+    "one Core ML op; taken apart it is unrolled over time": (
+        "lstm.input lstm.data gru.input gru.data rnn_tanh.input rnn_tanh.data rnn_relu.input rnn_relu.data"
+    ),
+    "one Core ML op from iOS18; taken apart it is 25 ops with expands, views and a check for empty rows": (
+        "scaled_dot_product_attention.default"
+    ),
+    "one Core ML op; taken apart, views and expands surround mm or bmm": (
+        "linear.default matmul.default einsum.default"
+    ),
+    "one Core ML op, or one whose fp16 form a pass chooses": (
+        "layer_norm.default group_norm.default instance_norm.default rms_norm.default linalg_vector_norm.default "
+        "softmax.int log_softmax.int logsumexp.default"
+    ),
+    "one Core ML op; taken apart it overflows in fp16 or hides in select and compare": (
+        "softplus.default log_sigmoid.default silu.default mish.default glu.default hardswish.default "
+        "hardsigmoid.default relu6.default celu.default prelu.default _prelu_kernel.default softshrink.default "
+        "hardshrink.default threshold.default"
+    ),
+    "resampling: taken apart it is index arithmetic and gathers": (
+        "upsample_linear1d.default upsample_linear1d.vec upsample_bilinear2d.vec upsample_bilinear2d.default "
+        "upsample_trilinear3d.vec upsample_trilinear3d.default upsample_bicubic2d.vec upsample_bicubic2d.default "
+        "upsample_nearest1d.default upsample_nearest1d.vec upsample_nearest2d.default upsample_nearest2d.vec "
+        "upsample_nearest3d.default upsample_nearest3d.vec _upsample_nearest_exact1d.default "
+        "_upsample_nearest_exact1d.vec _upsample_nearest_exact2d.default _upsample_nearest_exact2d.vec "
+        "_upsample_nearest_exact3d.default _upsample_nearest_exact3d.vec _upsample_bilinear2d_aa.vec "
+        "_upsample_bicubic2d_aa.vec grid_sampler.default"
+    ),
+    "one Core ML op; taken apart it is view, permute, view or gathers": (
+        "pixel_shuffle.default pixel_unshuffle.default pad.default reflection_pad1d.default "
+        "reflection_pad2d.default reflection_pad3d.default replication_pad1d.default replication_pad2d.default "
+        "replication_pad3d.default roll.default stack.default tril.default triu.default one_hot.default"
+    ),
+    "pooling: one result, and the window still to be seen": (
+        "adaptive_avg_pool1d.default adaptive_avg_pool2d.default adaptive_avg_pool3d.default "
+        "adaptive_max_pool1d.default avg_pool1d.default max_pool1d.default max_pool2d.default max_pool3d.default"
+    ),
+}
+
+KEPT: Mapping[str, str] = MappingProxyType({name: why for why, names in _REASONS.items() for name in names.split()})
+"""The aten ops that stay whole (``packet.overload``), and why each does."""
+
+
+def decompose(program: ExportedProgram, *, keep: Collection[str] = KEPT.keys()) -> ExportedProgram:
+    """Bring a program to functional core ATen ops and the composites in ``keep``.
+
+    In-place ops become functional, no_grad and autocast regions are inlined. A program that is
+    in that form already passes through.
+
+    Args:
+        program: what torch.export gave, in any of its forms.
+        keep: names of the aten ops that stay whole; names this torch does not have are skipped.
+
+    Raises:
+        AnecError: torch cannot decompose the program.
+    """
+    table = torch.export.default_decompositions()
+    for op in _overloads(keep):
+        table.pop(op, None)
+    if not needs_decomposing(program, table):
+        return program
+    try:
+        with quiet(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return program.run_decompositions(table)
+    except AnecError:
+        raise
+    except Exception as error:
+        raise explain(error, "torch cannot decompose the exported program") from error
+
+
+def needs_decomposing(program: ExportedProgram, table: Mapping[Any, Any]) -> bool:
+    """True when an op of the program is in ``table``, writes in place or holds a subgraph."""
+    for node in program.graph.nodes:
+        if node.op != "call_function":
+            continue
+        if isinstance(node.target, torch._ops.HigherOrderOperator):
+            return True
+        if isinstance(node.target, torch._ops.OpOverload):
+            if node.target._schema.is_mutable or node.target in table:
+                return True
+    return False
+
+
+def _overloads(names: Collection[str]) -> Iterator[torch._ops.OpOverload]:
+    """The aten ops of this torch among ``names``."""
+    for name in names:
+        packet, _, overload = name.partition(".")
+        found = getattr(getattr(torch.ops.aten, packet, None), overload, None)
+        if found is not None:
+            yield found

@@ -1,0 +1,211 @@
+"""Symbolic sizes: torch's sympy expressions as the IR's dimension expressions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from fractions import Fraction
+from typing import Any, Union
+
+import sympy
+import torch
+
+from anec.errors import UnsupportedError
+from anec.frontend.names import Key, children, is_leaf, keys_of
+from anec.ir.dims import Bounds, Dim, floordiv, maximum, minimum, mod, symbol
+
+Size = Union[int, torch.SymInt]
+_UNBOUNDED = 2**62
+
+
+def expression(size: Any) -> Any:
+    """The sympy expression behind a size; a plain number as it is."""
+    return size.node.expr if isinstance(size, (torch.SymInt, torch.SymFloat, torch.SymBool)) else size
+
+
+class Symbols:
+    """The readable names of an exported program's symbols, and the conversion.
+
+    Args:
+        ranges: ``ExportedProgram.range_constraints``.
+    """
+
+    def __init__(self, ranges: Mapping[Any, Any]) -> None:
+        self.names: dict[str, str] = {}
+        self._from_data: set[str] = set()
+        self._ranges = {str(key): value for key, value in ranges.items()}
+
+    def declare(self, size: Size, name: str, *, from_data: bool = False) -> None:
+        """Name the symbols behind ``size`` that have no name yet.
+
+        Args:
+            size: the size of an axis; a symbol takes ``name``, one inside an expression too.
+            name: the readable name, made unique.
+            from_data: the size depends on data (``nonzero``), so that no input tells it.
+        """
+        expr = expression(size)
+        for free in sorted(getattr(expr, "free_symbols", ()), key=str):
+            if str(free) in self.names or (from_data and not str(free).startswith("u")):
+                continue
+            stem = f"{name}_" if name in ("max", "min") else name  # words of the dimension grammar
+            number, candidate = 1, stem
+            while candidate in self.names.values():
+                candidate, number = f"{stem}_{number}", number + 1
+            self.names[str(free)] = candidate
+            if from_data:
+                self._from_data.add(candidate)
+
+    def bounds(self, used: Iterable[str]) -> dict[str, Bounds]:
+        """The bounds of the readable names in ``used``; an input of Core ML has no dimension of size 0."""
+        found = {}
+        for raw, name in self.names.items():
+            if name in used:
+                values = self._ranges.get(raw)
+                lower = _integer(values.lower) if values is not None else None
+                upper = _integer(values.upper) if values is not None else None
+                least = 0 if name in self._from_data else 1
+                found[name] = Bounds(max(lower or 0, least), upper)
+        return found
+
+    def dim(self, size: Any) -> Dim:
+        """A size as a dimension.
+
+        Raises:
+            UnsupportedError: the expression is none of +, *, //, %, max and min over integers.
+        """
+        expr = expression(size)
+        return expr if type(expr) is int else self._convert(sympy.sympify(expr))
+
+    def number(self, value: Any) -> Union[Dim, float]:
+        """A symbolic number; a float when the symbols cancel.
+
+        Raises:
+            UnsupportedError: a float that depends on a symbol.
+        """
+        if isinstance(value, torch.SymFloat):
+            plain = sympy.simplify(_plain(sympy.sympify(expression(value))))
+            if not plain.is_number:
+                raise UnsupportedError(f"the number {plain} depends on a dynamic size")
+            return float(plain)
+        return self.dim(value)
+
+    def _convert(self, expr: Any) -> Dim:
+        if expr.is_Integer:
+            return int(expr)
+        if isinstance(expr, sympy.Symbol):
+            return symbol(self.names.get(str(expr), str(expr)))
+        name = type(expr).__name__
+        if name in _ROUNDINGS:
+            numerator, denominator = sympy.fraction(sympy.together(_plain(expr.args[0])))
+            above, below = self._convert(numerator), self._convert(denominator)
+            return -floordiv(-above, below) if name in ("CeilToInt", "ceiling") else floordiv(above, below)
+        if expr.is_Pow and expr.args[1].is_Integer and expr.args[1] > 0:
+            base = self._convert(expr.args[0])
+            return _fold([base] * int(expr.args[1]), lambda a, b: a * b)
+        if expr.is_Add or expr.is_Mul:
+            numerator, denominator = expr.as_numer_denom()
+            if denominator != 1:
+                return floordiv(self._convert(numerator), self._convert(denominator))
+            arguments = [self._convert(arg) for arg in expr.args]
+            return _fold(arguments, (lambda a, b: a + b) if expr.is_Add else (lambda a, b: a * b))
+        arguments = [self._convert(arg) for arg in expr.args] if name in _FUNCTIONS else []
+        if not arguments:
+            raise UnsupportedError(f"the size {expr} cannot be written with +, *, //, %, max and min")
+        return _FUNCTIONS[name](arguments)
+
+
+_ROUNDINGS = frozenset({"floor", "ceiling", "FloorToInt", "CeilToInt", "TruncToInt"})
+_FUNCTIONS: dict[str, Callable[[list[Dim]], Dim]] = {
+    "FloorDiv": lambda a: floordiv(a[0], a[1]),
+    "CleanDiv": lambda a: floordiv(a[0], a[1]),
+    "CeilDiv": lambda a: -floordiv(-a[0], a[1]),
+    "Mod": lambda a: mod(a[0], a[1]),
+    "PythonMod": lambda a: mod(a[0], a[1]),
+    "ModularIndexing": lambda a: mod(floordiv(a[0], a[1]), a[2]),
+    "Max": lambda a: _fold(a, maximum),
+    "Min": lambda a: _fold(a, minimum),
+    "PowByNatural": lambda a: _fold([a[0]] * _exponent(a[1]), lambda x, y: x * y),
+    "Identity": lambda a: a[0],
+}
+
+
+def _exponent(dim: Dim) -> int:
+    if isinstance(dim, int) and 0 < dim < 16:
+        return dim
+    raise UnsupportedError(f"a size to the power of {dim}")
+
+
+def _fold(items: list[Dim], step: Callable[[Dim, Dim], Dim]) -> Dim:
+    total = items[0]
+    for item in items[1:]:
+        total = step(total, item)
+    return total
+
+
+def _plain(expr: Any) -> Any:
+    """``expr`` with torch's float functions as plain arithmetic and floats as exact fractions."""
+    if isinstance(expr, sympy.Float):
+        exact = Fraction(float(expr))
+        if exact.denominator > 2**20:
+            raise UnsupportedError(f"a size is scaled by {float(expr)}, which is no exact fraction")
+        return sympy.Rational(exact.numerator, exact.denominator)
+    name = type(expr).__name__
+    if not expr.args:
+        return expr
+    arguments = [_plain(arg) for arg in expr.args]
+    if name in ("ToFloat", "Identity"):
+        return arguments[0]
+    if name in ("FloatTrueDiv", "IntTrueDiv"):
+        return arguments[0] / arguments[1]
+    if name == "FloatPow":
+        return arguments[0] ** arguments[1]
+    if expr.is_Add or expr.is_Mul or expr.is_Pow:
+        return expr.func(*arguments)
+    return expr
+
+
+def _integer(bound: Any) -> int | None:
+    if not getattr(bound, "is_Integer", isinstance(bound, int)):
+        return None
+    return int(bound) if abs(int(bound)) < _UNBOUNDED else None
+
+
+def named_dims(in_spec: Any, arguments: tuple[str, ...], dynamic_shapes: Any) -> dict[int, dict[int, str]]:
+    """The names of `torch.export.Dim` objects, by input leaf and axis.
+
+    Args:
+        in_spec: the pytree of ``(args, kwargs)``.
+        arguments: forward's parameter names.
+        dynamic_shapes: what the caller gave torch.export; forms other than dict, tuple and list are ignored.
+    """
+    positional, named = children(in_spec)
+    specs = [*children(positional), *children(named)]
+    found: dict[int, dict[int, str]] = {}
+    leaf = 0
+    for number, (name, spec) in enumerate(zip(arguments, specs, strict=True)):
+        shapes = None
+        if isinstance(dynamic_shapes, Mapping):
+            shapes = dynamic_shapes.get(name)
+        elif isinstance(dynamic_shapes, (tuple, list)) and number < len(dynamic_shapes):
+            shapes = dynamic_shapes[number]
+        leaf = _walk(spec, shapes, leaf, found)
+    return found
+
+
+def _walk(spec: Any, shapes: Any, leaf: int, found: dict[int, dict[int, str]]) -> int:
+    if is_leaf(spec):
+        axes = shapes.items() if isinstance(shapes, Mapping) else enumerate(shapes or ())
+        # A derived dimension such as 2*H names the symbol of its root.
+        names = {axis: str(getattr(getattr(dim, "root", dim), "__name__", "")) for axis, dim in axes}
+        found[leaf] = {axis: name for axis, name in names.items() if name.isidentifier()}
+        return leaf + 1
+    for key, child in zip(keys_of(spec), children(spec), strict=True):
+        leaf = _walk(child, _at(shapes, key), leaf, found)
+    return leaf
+
+
+def _at(shapes: Any, key: Key) -> Any:
+    if isinstance(shapes, Mapping):
+        return shapes.get(key)
+    if isinstance(shapes, (tuple, list)) and isinstance(key, int) and key < len(shapes):
+        return shapes[key]
+    return None

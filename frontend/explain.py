@@ -1,0 +1,108 @@
+"""What torch.export's failures mean: one reason, the user's line, what to try."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import linecache
+import logging
+import re
+import sys
+from collections.abc import Iterator
+
+from anec.errors import AnecError
+from anec.frontend.origins import is_users
+
+_BIND = (
+    "the code asks for the value of a tensor, which is unknown while tracing. "
+    "Bind the input that decides it to a constant (--bind NAME=VALUE), or write it with torch.where"
+)
+_HINTS = (
+    (r"data-dependent|GuardOnDataDependent|Could not extract specialized integer|unbacked", _BIND),
+    (r"not supported for tensor subclasses|numpy\(\)|DynamicOutputShape|Cannot call (numel|tolist)", _BIND),
+    (r"Constraints violated|specialized", "{fixes}"),
+    (r"ScriptModule", "pass the nn.Module that was scripted or traced, not its TorchScript form"),
+    (r"Unsupported input type", "pass tensors and plain numbers; torch.export.register_dataclass admits a dataclass"),
+    (r"not a known type|Unsupported output", "return tensors in tuples, lists, dicts or a registered dataclass"),
+    (r"dynamic_shapes", "write dynamic_shapes={'x': {0: torch.export.Dim('batch', max=8)}} after forward's parameters"),
+    (r"positional argument|required argument|unexpected keyword|missing a required", "the example inputs do not fit forward"),
+    (r"torch\.jit|ScriptFunction", "the model calls TorchScript; call the Python function instead"),
+)
+_GENERAL = "see that model(*args, **kwargs) runs by itself with these inputs; torch.export.draft_export lists all obstacles"
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep torch's logs and the graphs it prints on failure off the terminal.
+
+    What was written to stderr meanwhile is passed on when the block succeeds.
+    """
+    level = logging.root.manager.disable
+    held = io.StringIO()
+    logging.disable(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stderr(held):
+            yield
+        sys.stderr.write(held.getvalue())
+    finally:
+        logging.disable(level)
+
+
+def explain(error: BaseException, what: str, hint: str | None = None) -> AnecError:
+    """The error to raise for what torch raised.
+
+    Args:
+        error: torch's exception, with its traceback.
+        what: what failed, ``"torch.export failed"``.
+        hint: overrides the hint found from the message.
+    """
+    text = str(error)
+    return AnecError(f"{what}: {reason_of(error)}", where=_place(error), hint=hint or _hint(text, type(error).__name__))
+
+
+def reason_of(error: BaseException) -> str:
+    """Torch's reason in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = lines[0] if lines else ""
+    reason = re.sub(r"\s*For more information, run with .*|\s*\(Size-like symbols: none\)", "", reason)
+    violation = next((line for line in lines if line.startswith("- ")), "")
+    if reason.startswith("Constraints violated") and violation:
+        reason += " " + violation[2:].split(". If you're using")[0]
+    name = type(error).__name__
+    prefix = "" if name in ("UserError", "Unsupported", "GuardOnDataDependentSymNode") else f"{name}: "
+    return prefix + (reason if len(reason) <= 300 else reason[:300] + "...")
+
+
+def _hint(text: str, name: str) -> str:
+    fixes = re.search(r"Suggested fixes:\n((?:\s+\S.*\n?)+)", text)
+    for pattern, hint in _HINTS:
+        if re.search(pattern, f"{name} {text}"):
+            if hint != "{fixes}":
+                return hint
+            if fixes:
+                return "torch suggests " + ", ".join(line.strip() for line in fixes.group(1).splitlines())
+    return _GENERAL
+
+
+def _place(error: BaseException) -> str | None:
+    """The innermost frame outside torch, with its source text; frames named in the message count too."""
+    frames: list[tuple[str, int]] = []
+    seen: BaseException | None = error
+    while seen is not None and not frames:
+        traceback = seen.__traceback__
+        while traceback is not None:
+            frames.append((traceback.tb_frame.f_code.co_filename, traceback.tb_lineno))
+            traceback = traceback.tb_next
+        frames = [frame for frame in frames if is_users(frame[0], libraries=True)]
+        seen = seen.__cause__ or seen.__context__
+    named = re.findall(r'File "([^"]+)", line (\d+), in', str(error))
+    told = [(name, int(line)) for name, line in named if is_users(name, libraries=True)]
+    place = told[-1] if told else _inside_forward(frames)
+    if place is None:
+        return None
+    source = linecache.getline(*place).strip()
+    return f"{place[0]}:{place[1]}" + (f": {source}" if source else "")
+
+
+def _inside_forward(frames: list[tuple[str, int]]) -> tuple[str, int] | None:
+    return frames[-1] if frames else None

@@ -1,0 +1,17 @@
+"""The families of lowering rules, in the order they are tried."""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+
+from anec.rewrite import Rule
+
+FAMILIES = ("elementwise",)
+
+
+@cache
+def rules() -> tuple[Rule, ...]:
+    """All built-in lowering rules."""
+    modules = (importlib.import_module(f"anec.passes.lower_to_mil.{name}") for name in FAMILIES)
+    return tuple(rule for module in modules for rule in module.RULES)

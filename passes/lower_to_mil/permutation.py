@@ -1,0 +1,208 @@
+"""Permutations of any rank, planned as transposes of rank 5 at most.
+
+A tensor that only views and permutes were applied to is a row-major buffer whose parts stand in
+another order. The window partition of Swin, [n, h, 8, w, 8, c] permuted by (0, 1, 3, 2, 4, 5), is
+
+    parts (n, h, 8, w, 8, c) in the order 0 1 3 2 4 5    ->    [nh, 8, w, 8c] permuted by (0, 2, 1, 3)
+
+since parts that stay neighbours move as one axis. Nothing here builds an op.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations, permutations
+from math import prod
+
+from anec.ir.dims import Dim, Expr, floordiv
+
+# Core ML's tensors have at most five axes.
+MAX_RANK = 5
+Step = tuple[tuple[Dim, ...], tuple[int, ...]]
+
+
+def volume(dims: Sequence[Dim]) -> Dim:
+    """The product of dimensions."""
+    total: Dim = 1
+    for dim in dims:
+        total = total * dim
+    return total
+
+
+def divide(left: Dim, right: Dim) -> Dim | None:
+    """``left / right`` when it is known to be whole, else None.
+
+    >>> divide(12, 4), divide(12, 5)
+    (3, None)
+    """
+    if left == right:
+        return 1
+    if isinstance(right, int):
+        quotient = floordiv(left, right) if right else 0
+        return quotient if quotient * right == left else None
+    if isinstance(left, int) or len(right.terms) != 1:
+        return None
+    factors, divisor = right.terms[0]
+    total: Dim = 0
+    for monomial, coefficient in left.terms:
+        rest = list(monomial)
+        for factor in factors:
+            if factor not in rest:
+                return None
+            rest.remove(factor)
+        if coefficient % divisor:
+            return None
+        total = total + (Expr(((tuple(rest), coefficient // divisor),)) if rest else coefficient // divisor)
+    return total
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """A tensor as the parts of a row-major buffer in some order.
+
+    Args:
+        parts: the sizes of the buffer's parts, in the buffer's order.
+        axes: for each axis of the tensor the numbers of its parts, outermost first.
+    """
+
+    parts: tuple[Dim, ...]
+    axes: tuple[tuple[int, ...], ...]
+
+    @staticmethod
+    def of(shape: Sequence[Dim]) -> Movement:
+        """The tensor that is the buffer itself."""
+        return Movement(tuple(shape), tuple((axis,) for axis in range(len(shape))))
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """The buffer's parts in the tensor's row-major order."""
+        return tuple(part for axis in self.axes for part in axis)
+
+    def permuted(self, perm: Sequence[int]) -> Movement:
+        """The tensor with its axes permuted: axis i is the old axis ``perm[i]``."""
+        return Movement(self.parts, tuple(self.axes[axis] for axis in perm))
+
+    def viewed(self, shape: Sequence[Dim]) -> Movement | None:
+        """The tensor seen as ``shape``; None when an axis of it would straddle parts."""
+        left = [(self.parts[number], (number,)) for number in self.order]
+        left = [entry for entry in left if entry[0] != 1]
+        # A split part gets the key (number, 0), (number, 1)...; keys order as the buffer does.
+        taken: list[list[tuple[tuple[int, ...], Dim]]] = []
+        for dim in shape:
+            axis: list[tuple[tuple[int, ...], Dim]] = []
+            need = dim
+            while need != 1:
+                if not left:
+                    return None
+                size, key = left.pop(0)
+                rest = divide(need, size)
+                if rest is not None:
+                    axis.append((key, size))
+                    need = rest
+                    continue
+                inner = divide(size, need)
+                if inner is None:
+                    return None
+                axis.append(((*key, 0), need))
+                left.insert(0, (inner, (*key, 1)))
+                need = 1
+            taken.append(axis)
+        if left:
+            return None
+        keys = sorted((key, size) for axis in taken for key, size in axis) if _plain(taken) else _sorted(taken)
+        numbers = {key: number for number, (key, _) in enumerate(keys)}
+        return Movement(
+            tuple(size for _, size in keys), tuple(tuple(numbers[key] for key, _ in axis) for axis in taken)
+        )
+
+    def steps(self) -> list[Step]:
+        """Reshapes and permutations, of rank 5 at most, that bring the buffer into the tensor's order."""
+        kept = [number for number in self.order if self.parts[number] != 1]
+        runs = _runs(kept, sorted(kept))
+        sizes = {run[0]: volume([self.parts[number] for number in run]) for run in runs}
+        places = {run[0]: place for place, run in enumerate(runs)}
+        current = sorted(places)
+        if len(current) <= 1:
+            return []
+        found: list[Step] = []
+        for cuts, perm in plan(tuple(places[number] for number in current)):
+            blocks = [current[start:stop] for start, stop in zip((0, *cuts), (*cuts, len(current)), strict=True)]
+            found.append((tuple(volume([sizes[number] for number in block]) for block in blocks), perm))
+            current = [number for index in perm for number in blocks[index]]
+        return found
+
+
+def _plain(taken: Sequence[Sequence[tuple[tuple[int, ...], Dim]]]) -> bool:
+    return all(isinstance(size, int) for axis in taken for _, size in axis)
+
+
+def _sorted(
+    taken: Sequence[Sequence[tuple[tuple[int, ...], Dim]]],
+) -> list[tuple[tuple[int, ...], Dim]]:
+    return sorted((entry for axis in taken for entry in axis), key=lambda entry: entry[0])
+
+
+def _runs(order: Sequence[int], numbers: Sequence[int]) -> list[list[int]]:
+    """Cut ``order`` where its next element is not the successor among ``numbers``."""
+    rank = {number: position for position, number in enumerate(numbers)}
+    runs: list[list[int]] = []
+    for number in order:
+        if runs and rank[number] == rank[runs[-1][-1]] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return runs
+
+
+@lru_cache(maxsize=1024)
+def plan(places: tuple[int, ...]) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]:
+    """Sort ``places`` by moving at most five blocks at a time.
+
+    Returns:
+        For each step where the blocks are cut and in which order they are put.
+
+    >>> plan((1, 0))
+    (((1,), (1, 0)),)
+    """
+    steps: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
+    current = list(places)
+    while len(cuts := _cuts(current)) >= MAX_RANK:
+        chosen, perm = _best(current, cuts)
+        steps.append((chosen, perm))
+        current = _apply(current, chosen, perm)
+    if cuts:
+        blocks = _blocks(current, cuts)
+        steps.append((cuts, tuple(sorted(range(len(blocks)), key=lambda index: blocks[index][0]))))
+    return tuple(steps)
+
+
+def _cuts(current: Sequence[int]) -> tuple[int, ...]:
+    return tuple(i for i in range(1, len(current)) if current[i] != current[i - 1] + 1)
+
+
+def _blocks(current: list[int], cuts: Sequence[int]) -> list[list[int]]:
+    return [current[start:stop] for start, stop in zip((0, *cuts), (*cuts, len(current)), strict=True)]
+
+
+def _apply(current: list[int], cuts: Sequence[int], perm: Sequence[int]) -> list[int]:
+    blocks = _blocks(current, cuts)
+    return [item for index in perm for item in blocks[index]]
+
+
+def _best(current: list[int], cuts: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The step after which the fewest blocks are left; among equals one that leaves the last in place."""
+    options = (
+        (chosen, perm)
+        for chosen in combinations(cuts, MAX_RANK - 1)
+        for perm in permutations(range(MAX_RANK))
+        if perm != tuple(range(MAX_RANK))
+    )
+    return min(
+        options,
+        key=lambda option: (len(_cuts(_apply(current, *option))), option[1][-1] != MAX_RANK - 1),
+    )
+
+
+__all__ = ["MAX_RANK", "Movement", "Step", "divide", "plan", "prod", "volume"]

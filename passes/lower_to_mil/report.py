@@ -1,0 +1,58 @@
+"""The table of ops that no lowering took."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from anec.errors import UnsupportedError
+from anec.ir.graph import Op
+from anec.rewrite import Miss, Rule
+
+
+@dataclass(frozen=True, slots=True)
+class Unsupported:
+    """One row: an op without a lowering, how often it occurs, where, and what nearly took it."""
+
+    op: str
+    count: int
+    places: tuple[str, ...]
+    nearest: str = ""
+    reason: str = ""
+
+
+def table(ops: Sequence[Op], rules: Sequence[Rule], misses: Mapping[str, Miss]) -> list[Unsupported]:
+    """Group the ops; for each the rule of the same root that matched deepest, and why it failed."""
+    groups: dict[str, list[Op]] = {}
+    for op in ops:
+        groups.setdefault(op.name, []).append(op)
+    rows = []
+    for name, group in groups.items():
+        candidates = [rule for rule in rules if any(root.name == name for root in rule.roots)]
+        best = max(candidates, key=lambda rule: _depth(misses.get(rule.name)), default=None)
+        miss = misses.get(best.name) if best else None
+        places = tuple(dict.fromkeys(op.origin.place for op in group if op.origin.place))
+        rows.append(Unsupported(name, len(group), places, best.name if best else "", miss.reason if miss else ""))
+    return sorted(rows, key=lambda row: (-row.count, row.op))
+
+
+def _depth(miss: Miss | None) -> int:
+    return miss.depth if miss else 0
+
+
+def unsupported(ops: Sequence[Op], rules: Sequence[Rule], misses: Mapping[str, Miss]) -> UnsupportedError:
+    """The error that shows the table."""
+    rows = table(ops, rules, misses)
+    lines = []
+    for row in rows:
+        where = ", ".join(row.places[:3]) + (", ..." if len(row.places) > 3 else "")
+        why = f"; {row.nearest} did not apply: {row.reason}" if row.nearest else "; no rule lowers it"
+        lines.append(f"{row.op}  x{row.count}  {where}{why}")
+    first = rows[0]
+    count = f"{len(rows)} ops have" if len(rows) > 1 else f"{first.op} has"
+    return UnsupportedError(
+        f"{count} no lowering to Core ML",
+        where=first.places[0] if first.places else None,
+        window="\n".join(lines),
+        hint="write a rule for it in a plugin (see docs/writing-a-pass.md), or anec.register_op(kernel=, lower=)",
+    )

@@ -1,0 +1,193 @@
+"""Lower the working precision to float16; the boundary stays float32.
+
+    %y = mil.add(%x, 1e-05) : f32[2]     ->     %x_fp16 = mil.cast(%x) {dtype="fp16"} : f16[2]
+                                                %y_fp16 = mil.add(%x_fp16, 1e-05) : f16[2]
+                                                %y = mil.cast(%y_fp16) {dtype="fp32"} : f32[2]
+
+Weights are cast by constant operations, which are computed at emission. A finite constant beyond
+float16's 65504 would become infinite and poison what it meets (0 * inf is NaN), so it becomes
++-40000, which stays finite when a score is added to it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from anec.dialects import mil
+from anec.ir.attrs import Attr, Literal
+from anec.ir.build import infer_types
+from anec.ir.facts import constants
+from anec.ir.graph import Graph, Op, Value
+from anec.ir.opdef import Effect, Kind, Param
+from anec.ir.types import DType, StateType
+from anec.ir.weights import TensorData, Weight
+from anec.pipeline.base import Close, Context, Pass
+from anec.pipeline.registry import register
+
+HALF_MAX = 65504.0
+MASK = 4e4
+
+
+@register
+@dataclass
+class ToFp16(Pass):
+    """Compute in float16.
+
+    Attributes:
+        keep: what stays in float32: op types (``softmax``), value names or module paths, with ``*``.
+    """
+
+    name = "to-fp16"
+    # float16 holds 11 significant bits; through a whole model judge by dB, not by this.
+    fidelity = Close(rtol=2**-10, atol=2**-14)
+    dialects = frozenset({"mil"})
+    after = ("lower-to-mil",)
+    requires = ("mil",)
+
+    keep: tuple[str, ...] = ()
+
+    def run(self, graph: Graph, ctx: Context) -> None:
+        _Conversion(graph, ctx, self.keep).run()
+
+    def kept(self, op: Op) -> bool:
+        return _matches(op, self.keep)
+
+
+def _matches(op: Op, patterns: tuple[str, ...]) -> bool:
+    names = (op.defn.root, op.origin.path, *(value.name for value in op.results))
+    return any(fnmatchcase(name, pattern) for pattern in patterns for name in names if name)
+
+
+class _Conversion:
+    def __init__(self, graph: Graph, ctx: Context, keep: tuple[str, ...]) -> None:
+        self.graph, self.ctx, self.keep = graph, ctx, keep
+        self.constant = constants(graph)
+        # Each value in the other precision, made on first use.
+        self.half: dict[Value, Value] = {}
+        self.full: dict[Value, Value] = {}
+
+    def run(self) -> None:
+        outputs = [value.type for value in self.graph.outputs]
+        unused = {pattern for pattern in self.keep if not any(_matches(op, (pattern,)) for op in self.graph.ops())}
+        for pattern in sorted(unused):
+            self.ctx.note(f"to-fp16: nothing matches keep={pattern}")
+        for op in list(self.graph.ops()):
+            if all(result in self.constant for result in op.results) and op.results:
+                continue
+            if op.defn.effects is not Effect.NONE or _matches(op, self.keep) or not _takes_half(op):
+                self.keep_full(op)
+            else:
+                self.convert(op)
+        for index, (value, type_) in enumerate(zip(self.graph.outputs, outputs, strict=True)):
+            if value.type != type_:
+                self.graph.outputs[index] = self.restore(value)
+
+    def convert(self, op: Op) -> None:
+        """Let ``op`` take and give float16."""
+        for index, operand in enumerate(op.operands):
+            if isinstance(operand, Value) and operand.tensor.dtype is DType.F32 and not _is_state(operand):
+                op.set_operand(index, self.to_half(operand))
+            elif isinstance(operand, Literal):
+                safe = Literal(_safe(operand.value), None if operand.dtype is DType.F32 else operand.dtype)
+                if safe != operand:
+                    op.set_operand(index, safe)
+        for name in ("dtype", "output_dtype"):
+            if op.attrs.get(name) == "fp32":
+                op.set_attr(name, "fp16")
+        for name, attr in list(op.attrs.items()):
+            if isinstance(attr, float) and abs(attr) > HALF_MAX and math.isfinite(attr):
+                op.set_attr(name, _safe(attr))
+        for value, type_ in zip(op.results, infer_types(op), strict=True):
+            value.type = type_
+
+    def keep_full(self, op: Op) -> None:
+        """Leave ``op`` in float32: cast back what its producers now give in float16."""
+        for index, operand in enumerate(op.operands):
+            if isinstance(operand, Value) and operand.tensor.dtype is DType.F16 and operand not in self.constant:
+                op.set_operand(index, self.to_full(operand))
+        if op.results and op.defn.effects is Effect.NONE:
+            for value, type_ in zip(op.results, infer_types(op), strict=True):
+                value.type = type_
+
+    def to_half(self, value: Value) -> Value:
+        found = self.half.get(value)
+        if found is None:
+            source = self.safe_constant(value) if value in self.constant else value
+            found = self.half[value] = self.cast(source, "fp16", value.name + "_fp16")
+        return found
+
+    def to_full(self, value: Value) -> Value:
+        found = self.full.get(value)
+        if found is None:
+            found = self.full[value] = self.cast(value, "fp32", value.name + "_fp32")
+        return found
+
+    def cast(self, value: Value, dtype: str, name: str) -> Value:
+        """A cast right behind the definition of ``value``, so that every later user can share it."""
+        before = value.op.next if value.op is not None else self.graph.first
+        with self.ctx.builder(before=before) as builder:
+            builder.name = name
+            builder.origin = value.origin
+            made = mil.cast(value, dtype=dtype)
+        if value in self.constant:
+            self.constant.add(made)
+        return made
+
+    def restore(self, value: Value) -> Value:
+        """The output ``value`` in float32 again; the cast takes over its name."""
+        name = value.name
+        self.graph.rename(value, name + "_fp16")
+        return self.cast(value, "fp32", name)
+
+    def safe_constant(self, value: Value) -> Value:
+        """The constant, or a copy in which finite numbers beyond float16 are finite still."""
+        import torch
+
+        from anec.reference.evaluate import evaluate_constant
+
+        tensor = evaluate_constant(value, self.ctx.module)
+        if not tensor.numel():
+            return value
+        magnitude = tensor.abs()
+        beyond = (magnitude > HALF_MAX) & torch.isfinite(tensor)
+        if not bool(beyond.any()):
+            return value
+        # Only where nothing else is as large can 40000 stand for "as large as can be".
+        largest = float(magnitude[~beyond & torch.isfinite(tensor)].max()) if bool((~beyond).any()) else 0.0
+        bound = MASK if largest < MASK else HALF_MAX
+        safe = torch.where(beyond, tensor.sign() * bound, tensor)
+        place = next((op.origin.place for op in value.users if op.origin.place), "")
+        self.ctx.note(f"to-fp16: {int(beyond.sum())} constants of %{value.name} beyond 65504 became {bound:g} {place}")
+        weight = Weight(f"{self.graph.name}.{value.name}_finite", value.tensor, TensorData(safe))
+        return self.graph.add_weight(self.ctx.module.add_weight(weight))
+
+
+def _is_state(value: Value) -> bool:
+    return isinstance(value.type, StateType)
+
+
+def _takes_half(op: Op) -> bool:
+    """True when every float operand of the op may be float16."""
+    for param in op.defn.operand_params:
+        if not param.dtypes or DType.F16 in param.dtypes or DType.F32 not in param.dtypes:
+            continue
+        if any(isinstance(op.operands[i], Value) for i in op.slot(param.name)):
+            return False
+    return all(p.kind is not Kind.ATTR or not p.dtypes or DType.F16 in p.dtypes or DType.F32 not in p.dtypes
+               for p in _given(op))  # fmt: skip
+
+
+def _given(op: Op) -> Iterator[Param]:
+    return (param for param in op.defn.params if param.name in op.attrs)
+
+
+def _safe(value: Attr) -> Attr:
+    """A number as float16 can hold it; see the module's docstring."""
+    if isinstance(value, tuple):
+        return tuple(_safe(item) for item in value)
+    if isinstance(value, float) and math.isfinite(value) and abs(value) > HALF_MAX:
+        return math.copysign(MASK, value)
+    return value

@@ -1,0 +1,7 @@
+"""The Python API: compile, load, read, opt."""
+
+from anec.api.compile import compile
+from anec.api.model import CompiledModel, load
+from anec.api.text import opt, read
+
+__all__ = ["CompiledModel", "compile", "load", "opt", "read"]

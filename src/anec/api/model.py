@@ -1,0 +1,150 @@
+"""``CompiledModel``: run it anywhere, save it, look into it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from anec.errors import UsageError
+from anec.ir.graph import Graph, Module
+from anec.ir.signature import Signature
+from anec.pipeline.manager import Report
+
+if TYPE_CHECKING:
+    import torch
+
+
+class CompiledModel:
+    """A compiled function, or several.
+
+    Attributes:
+        module: the program, as IR.
+        report: what each pass did; empty for a loaded package.
+    """
+
+    def __init__(
+        self,
+        module: Module,
+        report: Report | None = None,
+        *,
+        path: Path | None = None,
+        inputs: Mapping[str, torch.Tensor] | None = None,
+    ) -> None:
+        self.module = module
+        self.report = report or Report()
+        self._path = path
+        self.example_inputs = dict(inputs or {})
+
+    @property
+    def signature(self) -> Signature:
+        """The boundary of ``main`` (or of the only function)."""
+        return self.module.main.signature
+
+    @property
+    def input_names(self) -> list[str]:
+        return [port.name for port in self.signature.inputs]
+
+    @property
+    def output_names(self) -> list[str]:
+        return [port.name for port in self.signature.outputs]
+
+    def save(self, path: str | Path, overwrite: bool = False) -> None:
+        """Write the model as an ``.mlpackage``; it appears whole or not at all.
+
+        Args:
+            path: ends in ``.mlpackage``.
+            overwrite: replace an existing package.
+
+        Raises:
+            UsageError: the path is taken or cannot be written.
+            UnsupportedError: the module holds something the target does not have.
+        """
+        from anec import backend
+
+        backend.save(self.module, path, overwrite=overwrite, metadata=self.module.meta)
+        self._path = Path(path)
+
+    def run(
+        self,
+        inputs: Mapping[str, Any],
+        *,
+        function: str | None = None,
+        state: dict[str, torch.Tensor] | None = None,
+        precision: str = "declared",
+    ) -> dict[str, np.ndarray]:
+        """Run the model on this machine.
+
+        Args:
+            inputs: an array, tensor or number for each input by public name, in torch's dtypes or
+                Core ML's (int64 and bool pass where Core ML has int32; values are checked).
+            function: which function, of several.
+            state: states by name; updated in place. Absent ones start as zeros.
+            precision: ``declared`` rounds as the program says, ``double`` computes in float64,
+                ``pessimistic`` also rounds inside reductions and norms.
+
+        Returns:
+            The outputs by public name.
+
+        Raises:
+            UsageError: an unknown or missing input, a wrong shape or dtype, a value out of range.
+            AnecError: an op fails.
+        """
+        from anec.api.boundary import check_inputs, restore_outputs
+        from anec.reference.call import PRECISIONS
+        from anec.reference.evaluate import evaluate
+
+        if precision not in PRECISIONS:
+            raise UsageError(f"unknown precision {precision!r}", hint="known: " + ", ".join(PRECISIONS))
+        graph = self._function(function)
+        tensors = check_inputs(self.module, graph, inputs)
+        outputs = evaluate(
+            self.module, tensors, function=graph.name, precision=PRECISIONS[precision], state=state
+        )
+        return restore_outputs(graph, outputs)
+
+    def _function(self, name: str | None) -> Graph:
+        if name is None:
+            return self.module.main
+        if name not in self.module.functions:
+            raise UsageError(f"there is no function {name!r}", hint="known: " + ", ".join(self.module.functions))
+        return self.module.functions[name]
+
+    def mlmodel(self, compute_units: str = "ALL") -> Any:
+        """The model as coremltools' ``MLModel``; save it first. It predicts on macOS only.
+
+        Args:
+            compute_units: ``ALL``, ``CPU_AND_NE``, ``CPU_AND_GPU`` or ``CPU_ONLY``.
+
+        Raises:
+            UsageError: the model was not saved, or the compute units are unknown.
+        """
+        from anec import backend
+
+        known = ("ALL", "CPU_AND_NE", "CPU_AND_GPU", "CPU_ONLY")
+        if compute_units not in known:
+            raise UsageError(f"unknown compute units {compute_units!r}", hint="known: " + ", ".join(known))
+        if self._path is None:
+            raise UsageError("the model has no package yet", hint='call .save("model.mlpackage") first')
+        return backend.mlmodel(self._path, compute_units)
+
+    def __repr__(self) -> str:
+        ports = ", ".join(f"{p.name}: {p.type}" for p in self.signature.inputs)
+        outputs = ", ".join(f"{p.name}: {p.type}" for p in self.signature.outputs)
+        return f"CompiledModel(({ports}) -> ({outputs}), {self.module.target})"
+
+
+def load(path: str | Path) -> CompiledModel:
+    """Load an ``.mlpackage``, made by anec or by coremltools, to run or to look into.
+
+    Raises:
+        UsageError: the path does not exist.
+        AnecError: the package is corrupt or not an ML Program.
+    """
+    from anec import backend
+
+    if not Path(path).exists():
+        raise UsageError(f"{path} does not exist")
+    return CompiledModel(backend.load(path), path=Path(path))

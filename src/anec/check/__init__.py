@@ -1,0 +1,1 @@
+"""Judging numbers: metrics, rewrites one by one, whole programs pass by pass."""

@@ -1,0 +1,276 @@
+"""The pass manager: runs a pipeline over a module, watched by instruments."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from anec.errors import AnecError, UsageError
+from anec.ir.graph import Graph, Module, Op
+from anec.pipeline.base import Context, Lossy, Pass
+from anec.pipeline.spec import FixStep, Step, Steps, flatten
+from anec.rewrite.driver import Rewrite, RewriteRecord
+
+_FIX_LIMIT = 16
+
+# Facts a pass may require or ensure, as predicates over a module.
+FACTS: dict[str, Callable[[Module], bool]] = {
+    "mil": lambda module: all(op.defn.dialect == "mil" for op in module.ops()),
+    "static": lambda module: not module.dims,
+}
+
+
+@dataclass(slots=True)
+class PassReport:
+    """What one pass did."""
+
+    index: int
+    spec: str
+    changed: bool = False
+    skipped: bool = False
+    ops_before: int = 0
+    ops_after: int = 0
+    seconds: float = 0.0
+    fired: dict[str, int] = field(default_factory=dict)
+    places: dict[str, list[str]] = field(default_factory=dict)
+    misses: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    loss: float | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(slots=True)
+class Report:
+    """What a run of a pipeline did, pass by pass, and what checks found."""
+
+    pipeline: str = ""
+    passes: list[PassReport] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    checks: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def losses(self) -> dict[str, float]:
+        """The measured loss of each lossy pass."""
+        return {report.spec: report.loss for report in self.passes if report.loss is not None}
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "pipeline": self.pipeline,
+            "passes": [report.as_json() for report in self.passes],
+            "notes": self.notes,
+            "losses": self.losses,
+            "checks": self.checks,
+        }
+
+
+class Instrument:
+    """Watches a run; every method may be left as it is."""
+
+    def start(self, module: Module, steps: Steps) -> None:
+        """Before the first pass."""
+
+    def should_run(self, pass_: Pass, index: int, module: Module) -> bool:
+        """False skips the pass."""
+        return True
+
+    def before(self, pass_: Pass, index: int, module: Module) -> None:
+        """In front of a pass."""
+
+    def rewritten(self, pass_: Pass, rewrite: Rewrite, module: Module) -> None:
+        """At each rewrite, while both of its sides exist."""
+
+    def recorded(self, pass_: Pass, record: RewriteRecord) -> None:
+        """After each rewrite."""
+
+    def after(self, pass_: Pass, report: PassReport, module: Module) -> None:
+        """Behind a pass."""
+
+    def failed(self, pass_: Pass, index: int, module: Module, error: AnecError) -> None:
+        """When a pass raised; may add a replay command to the error."""
+
+    def finish(self, module: Module, report: Report) -> None:
+        """After the last pass."""
+
+    wants_rewrites = False
+    wants_records = False
+
+
+class _Changes:
+    """Counts the changes of a graph."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def op_inserted(self, op: Op) -> None:
+        self.count += 1
+
+    op_erased = op_changed = op_inserted
+
+
+class Manager:
+    """Runs pipelines.
+
+    Args:
+        instruments: watch the run, in order.
+        inputs: example inputs by public name; lossy passes and numeric checks need them.
+    """
+
+    def __init__(self, instruments: Sequence[Instrument] = (), inputs: Mapping[str, Any] | None = None) -> None:
+        self.instruments = list(instruments)
+        self.inputs = dict(inputs) if inputs is not None else None
+
+    def run(self, module: Module, steps: Steps) -> Report:
+        """Run a built pipeline on ``module``, in place.
+
+        Raises:
+            AnecError: a pass failed or broke a law; the message names pass, rule and replay command.
+            UsageError: a lossy pass without example inputs, or reached through a named pipeline.
+        """
+        report = Report(",".join(map(str, steps)))
+        self._check_lossy(steps)
+        for instrument in self.instruments:
+            instrument.start(module, steps)
+        index = 0
+        for step in steps:
+            if isinstance(step, FixStep):
+                index = self._run_fix(module, step, index, report)
+            else:
+                index += 1
+                report.passes.append(self._run_pass(module, step.pass_, index))
+        for instrument in self.instruments:
+            instrument.finish(module, report)
+        return report
+
+    def _check_lossy(self, steps: Steps) -> None:
+        for step in flatten(steps):
+            if isinstance(step.pass_.fidelity, Lossy):
+                if not step.typed:
+                    raise UsageError(f"the lossy pass {step.pass_.name} runs only when its name is typed")
+                if self.inputs is None:
+                    raise UsageError(
+                        f"the lossy pass {step.pass_.name} needs example inputs to measure its loss",
+                        hint="give the source example inputs, or --inputs in.npz",
+                    )
+
+    def _run_fix(self, module: Module, step: FixStep, index: int, report: Report) -> int:
+        for _ in range(_FIX_LIMIT):
+            changed = False
+            for inner in step.steps:
+                index += 1
+                done = self._run_pass(module, inner.pass_, index)
+                report.passes.append(done)
+                changed = changed or done.changed
+            if not changed:
+                return index
+        raise AnecError(
+            f"{step} still changes the module after {_FIX_LIMIT} rounds",
+            hint="two of its passes undo each other; see the dumps",
+        )
+
+    def _run_pass(self, module: Module, pass_: Pass, index: int) -> PassReport:
+        report = PassReport(index, pass_.spec(), ops_before=_count(module))
+        if not all(instrument.should_run(pass_, index, module) for instrument in self.instruments):
+            report.skipped, report.ops_after = True, report.ops_before
+            return report
+        changes = _Changes()
+        graphs = list(module.functions.values())
+        signature = _boundary(module)
+        contexts: list[Context] = []
+        try:
+            self._check_facts(pass_, pass_.requires, module, "requires")
+            for instrument in self.instruments:
+                instrument.before(pass_, index, module)
+            for graph in graphs:
+                graph.listeners.append(changes)
+            start = time.perf_counter()
+            try:
+                pass_.run_module(module, lambda graph: self._context(module, graph, pass_, contexts))
+            finally:
+                report.seconds = time.perf_counter() - start
+                for graph in graphs:
+                    graph.listeners.remove(changes)
+                for context in contexts:
+                    if context._facts is not None:
+                        context._facts.close()
+            self._check_facts(pass_, pass_.ensures, module, "ensures")
+            report.ops_after = _count(module)
+            report.changed = changes.count > 0 or _boundary(module) != signature
+            self._summarise(report, contexts)
+            self._note_dialects(pass_, report, module)
+            for instrument in self.instruments:
+                instrument.after(pass_, report, module)
+        except AnecError as error:
+            error.within(pass_name=pass_.name)
+            for instrument in self.instruments:
+                instrument.failed(pass_, index, module, error)
+            raise
+        return report
+
+    def _context(self, module: Module, graph: Graph, pass_: Pass, contexts: list[Context]) -> Context:
+        context = Context(module, graph, self.inputs)
+        places: dict[str, list[str]] = {}
+        context.places = places
+        rewriters = [i for i in self.instruments if i.wants_rewrites]
+        recorders = [i for i in self.instruments if i.wants_records]
+
+        def on_rewrite(rewrite: Rewrite) -> None:
+            place = rewrite.roots[0].origin.place
+            seen = places.setdefault(rewrite.rule.name, [])
+            if place and place not in seen:
+                seen.append(place)
+            for instrument in rewriters:
+                instrument.rewritten(pass_, rewrite, module)
+
+        def record(record: RewriteRecord) -> None:
+            for instrument in recorders:
+                instrument.recorded(pass_, record)
+
+        context.on_rewrite = on_rewrite
+        context.record = record if recorders else None
+        contexts.append(context)
+        return context
+
+    def _summarise(self, report: PassReport, contexts: Sequence[Context]) -> None:
+        for context in contexts:
+            for name, times in context.fired.items():
+                report.fired[name] = report.fired.get(name, 0) + times
+            for name, places in context.places.items():
+                known = report.places.setdefault(name, [])
+                known.extend(place for place in places if place not in known)
+            report.notes.extend(note for note in context.notes if note not in report.notes)
+            for name, miss in context.misses.items():
+                if miss.reason and name not in context.fired:
+                    report.misses[name] = str(miss)
+
+    def _note_dialects(self, pass_: Pass, report: PassReport, module: Module) -> None:
+        wanted = pass_.works_on()
+        if wanted is None or report.fired or not pass_.rules:
+            return
+        present = {op.defn.dialect for op in module.ops()}
+        if present and not present & wanted:
+            report.notes.append(
+                f"{pass_.name} works on {', '.join(sorted(wanted))}; the module holds {', '.join(sorted(present))}"
+            )
+
+    def _check_facts(self, pass_: Pass, names: Sequence[str], module: Module, verb: str) -> None:
+        for name in names:
+            if name not in FACTS:
+                raise UsageError(f"{pass_.name} {verb} the unknown fact {name!r}")
+            if not FACTS[name](module):
+                raise AnecError(f"{pass_.name} {verb} `{name}`, which does not hold", pass_name=pass_.name)
+
+
+def _count(module: Module) -> int:
+    return sum(len(graph) for graph in module.functions.values())
+
+
+def _boundary(module: Module) -> str:
+    """What can change without an op changing: types at the boundary, outputs, weights, the target."""
+    parts = [module.target, ",".join(module.weights)]
+    for graph in module.functions.values():
+        parts.append(f"{graph.name} {graph.inputs} {graph.outputs} {graph.signature}")
+    return "\n".join(parts)

@@ -1,0 +1,56 @@
+"""Weights beside IR text: written once, named by content, referred to by path, offset and hash."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from anec.ir.graph import Module
+from anec.ir.printer import Reference
+from anec.ir.weights import FileData, Weight
+
+FOLDER = "weights"
+
+
+class WeightStore:
+    """The ``weights`` folder beside a text.
+
+    Args:
+        folder: the folder of the text; references are relative to it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        # The weight is held so that its id stays its own.
+        self._known: dict[int, tuple[Weight, Reference]] = {}
+
+    def references(self, module: Module) -> dict[str, Reference]:
+        """A reference for each weight that has data; what lives only in memory is written first."""
+        return {
+            name: self._reference(weight) for name, weight in module.weights.items() if weight.data is not None
+        }
+
+    def _reference(self, weight: Weight) -> Reference:
+        found = self._known.get(id(weight))
+        if found is None:
+            found = self._known[id(weight)] = (weight, self._place(weight))
+        return found[1]
+
+    def _place(self, weight: Weight) -> Reference:
+        data = weight.data
+        if isinstance(data, FileData) and weight.type.size:
+            path = os.path.relpath(data.path, self.folder.resolve())
+            return Reference(Path(path).as_posix(), data.offset, weight.digest())
+        name = f"{FOLDER}/{weight.digest()}.bin"
+        target = self.folder / name
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial = target.with_suffix(".partial")
+            import torch
+
+            flat = weight.tensor().contiguous().reshape(-1)
+            with partial.open("wb") as file:
+                if flat.numel():
+                    file.write(flat.view(torch.uint8).numpy().data)
+            partial.replace(target)
+        return Reference(name, 0, weight.digest())

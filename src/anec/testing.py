@@ -1,0 +1,164 @@
+"""Helpers for testing passes: modules of one op, running passes, comparing numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from anec.dialects import resolve
+from anec.errors import AnecError
+from anec.ir.build import Builder
+from anec.ir.facts import is_constant
+from anec.ir.graph import Module, Op, Value
+from anec.ir.opdef import Kind
+from anec.ir.signature import Port
+from anec.ir.verify import verify
+from anec.ir.weights import TensorData, Weight
+from anec.pipeline.base import Context, Pass
+from anec.reference.call import DECLARED, DOUBLE, Precision
+from anec.reference.evaluate import evaluate
+from anec.reference.infer import type_of
+
+
+def single_op(
+    name: str, *args: Any, weights: Sequence[str] = (), target: str = "iOS18", **kwargs: Any
+) -> tuple[Module, dict[str, torch.Tensor]]:
+    """A module of one op, and the inputs to run it with.
+
+    Args:
+        name: full op name, ``"aten.add.Tensor"``.
+        args: arguments by position; tensors become inputs, named after their parameter.
+        weights: parameters whose tensors become weights instead of inputs.
+        target: the module's target.
+        kwargs: arguments by name.
+    """
+    defn = resolve(name)
+    module = Module(target=target)
+    graph = module.functions["main"] = _graph()
+    inputs: dict[str, torch.Tensor] = {}
+
+    def enter(param: str, given: Any) -> Any:
+        if not isinstance(given, torch.Tensor):
+            return given
+        if param in weights:
+            weight = module.add_weight(Weight(param, type_of(given), TensorData(given)))
+            return graph.add_weight(weight)
+        value = graph.add_input(param, type_of(given))
+        graph.signature.inputs.append(Port(value.name, value.type))
+        inputs[value.name] = given
+        return value
+
+    bound: dict[str, Any] = {}
+    for param, given in defn.bind(args, kwargs).items():
+        if defn.by_name[param].kind is Kind.VARIADIC:
+            bound[param] = [enter(param, item) for item in given]
+        else:
+            bound[param] = enter(param, given)
+    builder = Builder(graph, name="y")
+    op = builder.create(defn, bound)
+    _return(module, op.results)
+    return module, inputs
+
+
+def _graph() -> Any:
+    from anec.ir.graph import Graph
+
+    return Graph("main")
+
+
+def _return(module: Module, results: Sequence[Value]) -> None:
+    graph = module.main
+    graph.outputs = list(results)
+    graph.signature.outputs = [Port(value.name, value.type) for value in results]
+
+
+def run_pass(module: Module, pass_: Pass) -> Context:
+    """Run one pass on a module, with verification before and after; returns the context of the last function."""
+    contexts: list[Context] = []
+
+    def context(graph: Any) -> Context:
+        contexts.append(Context(module, graph))
+        return contexts[-1]
+
+    verify(module)
+    pass_.run_module(module, context)
+    verify(module)
+    return contexts[-1]
+
+
+def assert_same_numbers(
+    before: Mapping[str, torch.Tensor], after: Mapping[str, torch.Tensor], *, rtol: float, atol: float = 0.0
+) -> None:
+    """Compare outputs position by position; NaN equals NaN.
+
+    Raises:
+        AssertionError: naming the first output that differs.
+    """
+    assert len(before) == len(after), f"{len(before)} outputs became {len(after)}"
+    for (name, a), b in zip(before.items(), after.values(), strict=True):
+        left, right = a.to(torch.float64), b.to(torch.float64)
+        assert left.shape == right.shape, f"{name}: {tuple(left.shape)} became {tuple(right.shape)}"
+        torch.testing.assert_close(right, left, rtol=rtol, atol=atol, equal_nan=True, msg=lambda m: f"{name}: {m}")  # noqa: B023
+
+
+def assert_legal(module: Module) -> None:
+    """Check that every op is one Core ML has on the module's target, with parameters and dtypes it takes.
+
+    Constant expressions are computed before emission, so their ops and dtypes are free.
+
+    Raises:
+        AssertionError: naming the op and what the target lacks.
+    """
+    for op in module.ops():
+        if op.inputs and all(is_constant(result) for result in op.results):
+            continue
+        _assert_legal_op(op, module.opset)
+
+
+def _assert_legal_op(op: Op, opset: int) -> None:
+    assert op.defn.dialect == "mil", f"{op} is not of the mil dialect"
+    try:
+        version = op.defn.version(opset)
+    except AnecError as error:
+        raise AssertionError(f"{op}: {error.message}, the target is iOS{opset}") from None
+    params = {param.name: param for param in version.params}
+    given = {*op.attrs, *(op.param_of(i) for i, operand in enumerate(op.operands) if operand is not None)}
+    assert given <= params.keys(), f"{op}: iOS{opset} lacks {sorted(given - params.keys())}"
+    for index, operand in enumerate(op.operands):
+        if not isinstance(operand, Value):
+            continue
+        param = params[op.param_of(index)]
+        dtype = operand.tensor.dtype
+        assert not param.const or is_constant(operand), f"{op}: {param.name} must be constant"
+        assert not param.dtypes or dtype in param.dtypes or is_constant(operand), (
+            f"{op}: {param.name} is {dtype}, iOS{opset} takes {', '.join(map(str, param.dtypes))}"
+        )
+    for value in (*op.inputs, *op.results):
+        assert value.rank <= 5, f"{op}: %{value.name} has rank {value.rank}"
+
+
+def check_lowering(
+    name: str,
+    *args: Any,
+    weights: Sequence[str] = (),
+    target: str = "iOS18",
+    rtol: float = 1e-10,
+    atol: float = 1e-12,
+    precision: Precision = DOUBLE,
+    **kwargs: Any,
+) -> Module:
+    """Lower a module of one op and compare it with torch, in float64; returns the lowered module."""
+    from anec.passes.lower_to_mil import LowerToMil
+
+    module, inputs = single_op(name, *args, weights=weights, target=target, **kwargs)
+    before = evaluate(module, inputs, precision=precision)
+    run_pass(module, LowerToMil())
+    assert_legal(module)
+    after = evaluate(module, inputs, precision=precision)
+    assert_same_numbers(before, after, rtol=rtol, atol=atol)
+    return module
+
+
+__all__ = ["DECLARED", "DOUBLE", "assert_legal", "assert_same_numbers", "check_lowering", "run_pass", "single_op"]
