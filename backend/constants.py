@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import torch
 
 # As coremltools' should_use_weight_file: what is smaller stays in the program.
-_SMALLEST_IN_FILE = 10
+_SMALLEST_SMALLEST_MAPPED = 1 << 16
+_IN_FILE = 10
 _IN_FILE = frozenset({DType.F16, DType.F32, DType.U8, DType.I8}) | SUB_BYTE
 _IN_FILE_SINCE_18 = frozenset({DType.U16, DType.I16, DType.I32, DType.U32})
 
@@ -126,7 +127,7 @@ class FileStore:
         if array.size < _SMALLEST_IN_FILE or dtype not in self._dtypes:
             return array
         record = self._records[ident] = self._writer.append(array, dtype)
-        if value.weight is not None or dtype in SUB_BYTE:
+        if value.weight is not None or dtype in SUB_BYTE or array.nbytes < _SMALLEST_MAPPED:
             return array
         return self._writer.mapped(record, dtype, array.shape)
 

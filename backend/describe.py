@@ -10,10 +10,10 @@ from anec.backend.emission import default_function, port_names
 from anec.backend.quiet import FeatureTypes_pb2, Model_pb2
 from anec.backend.shapes import extent
 from anec.errors import AnecError, UnsupportedError
-from anec.ir.dims import Bounds
+from anec.ir.dims import Bounds, Expr
 from anec.ir.graph import Graph, Module, Value
 from anec.ir.parser import parse_type
-from anec.ir.signature import Port, PortKind, Signature
+from anec.ir.signature import Port, PortKind
 from anec.ir.types import DTYPES, DType, StateType, TensorType, Type
 
 SIGNATURE_KEY = "anec.signature"
@@ -122,8 +122,17 @@ def signature_text(module: Module) -> str:
     presence says that anec named the constants, so that loading tells literals from weights.
     """
     found: dict[str, Any] = {}
-    if module.dims:
-        found["dims"] = {name: [bounds.lower, bounds.upper] for name, bounds in module.dims.items()}
+    at_inputs = {
+        name
+        for graph in module.functions.values()
+        for value in graph.inputs
+        for dim in value.tensor.shape
+        if isinstance(dim, Expr)
+        for name in dim.symbols()
+    }
+    if at_inputs:
+        kept = {name: bounds for name, bounds in module.dims.items() if name in at_inputs}
+        found["dims"] = {name: [bounds.lower, bounds.upper] for name, bounds in kept.items()}
     functions: dict[str, Any] = {}
     for name, graph in module.functions.items():
         entry: dict[str, Any] = {}
@@ -198,5 +207,3 @@ def read_signature(text: str) -> dict[str, Any]:
         raise AnecError(f"the metadata {SIGNATURE_KEY!r} is damaged")
     return found
 
-
-__all__ = ["AUTHOR", "FIELDS", "SIGNATURE_KEY", "Signature", "describe", "read_dims", "read_port", "read_signature"]

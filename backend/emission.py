@@ -17,12 +17,12 @@ from anec.backend.legal import check_boundary, check_dialect, check_op, refuse
 from anec.backend.literals import attr_value, domain_dtypes, literal_value
 from anec.backend.quiet import Builder, Function, Program, quiet, types
 from anec.backend.shapes import mil_shape
-from anec.backend.target import available_target, builtin, dtype_of_builtin, opset
+from anec.backend.target import available_target, builtin, dtype_of_builtin, numpy_dtype, opset
 from anec.errors import AnecError, UnsupportedError
 from anec.ir.attrs import Literal
 from anec.ir.graph import Graph, Module, Op, Value, legal_name
 from anec.ir.opdef import Kind, Param, Version
-from anec.ir.types import StateType
+from anec.ir.types import DType, StateType
 
 with quiet():
     from coremltools.converters.mil.mil.ops.registry import SSAOpRegistry
@@ -146,7 +146,7 @@ class _FunctionEmitter:
                 if var is not None:
                     given[param.name] = var
             operation = self._class(op)(name=name, enclosing_block=self.function, scopes=self.scopes, **given)
-            self._fill_defaults(operation, version, name, given, made)
+            self._fill_defaults(operation, version, name, domains, made)
             for param in version.params:
                 for const in made.get(param.name, ()):
                     self._insert(const)
@@ -165,7 +165,7 @@ class _FunctionEmitter:
         return found if found is not None else SSAOpRegistry._get_core_op_cls(op.defn.root)
 
     def _argument(
-        self, op: Op, param: Param, name: str, domains: Mapping[str, Any], made: dict[str, list[Any]]
+        self, op: Op, param: Param, name: str, domains: Mapping[str, DType], made: dict[str, list[Any]]
     ) -> Any:
         """What the parameter is given: a Var, a list of them, or None."""
         consts = made.setdefault(param.name, [])
@@ -174,7 +174,7 @@ class _FunctionEmitter:
             value = op.attrs.get(param.name)
             if value is None:
                 return None
-            return self._const(attr_value(op, param, value, dict(domains)), base, consts)
+            return self._const(attr_value(op, param, value, domains), base, consts)
         operands = [op.operands[index] for index in op.slot(param.name)]
         found: list[Any] = []
         for operand in operands:
@@ -211,14 +211,23 @@ class _FunctionEmitter:
         return const.outputs[0]
 
     def _fill_defaults(
-        self, operation: Any, version: Version, name: str, given: dict[str, Any], made: dict[str, list[Any]]
+        self, operation: Any, version: Version, name: str, domains: Mapping[str, DType], made: dict[str, list[Any]]
     ) -> None:
-        """Spell out the defaults of absent parameters, as coremltools' builder does."""
+        """Spell out the defaults of absent parameters, as coremltools' builder does.
+
+        A default takes part in its type domain: batch_norm's epsilon is f16 beside an f16 mean, where
+        coremltools 9.0 puts an f32.
+        """
         filled: dict[str, Any] = {}
+        given = operation.inputs
+        params = {param.name: param for param in version.params}
         for key, default in operation.default_inputs().items():
             if key in given or default is None:
                 continue
             number = np.asarray(default, np.int32) if isinstance(default, (list, tuple)) else default
+            dtype = domains.get(params[key].domain or "") if key in params else None
+            if dtype is not None:
+                number = np.asarray(number).astype(numpy_dtype(dtype))[()]
             filled[key] = self._const(number, f"{name}__{key}", made.setdefault(key, []))
         if filled:
             operation.set_inputs(type_inference=False, **filled)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ def literal_value(op: Op, param: str, literal: Literal) -> Any:
     return to_numpy(literal.value, dtype, f"{op.name}: {param}")
 
 
-def attr_value(op: Op, param: Param, value: Attr, dtypes: dict[str, DType]) -> Any:
+def attr_value(op: Op, param: Param, value: Attr, dtypes: Mapping[str, DType]) -> Any:
     """The constant that an attribute becomes: a string, a numpy scalar or an array.
 
     Args:
@@ -57,7 +58,7 @@ def attr_value(op: Op, param: Param, value: Attr, dtypes: dict[str, DType]) -> A
     return to_numpy(value, attr_dtype(op, param, value, dtypes), f"{op.name}: {param.name}")
 
 
-def attr_dtype(op: Op, param: Param, value: Attr, dtypes: dict[str, DType]) -> DType:
+def attr_dtype(op: Op, param: Param, value: Attr, dtypes: Mapping[str, DType]) -> DType:
     """The dtype of a numeric attribute: its domain's, the only one allowed, or what the value suggests."""
     if param.domain in dtypes:
         return dtypes[param.domain]

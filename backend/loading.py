@@ -129,7 +129,7 @@ class _Loader:
         metadata = self.model.description.metadata
         for key, field in FIELDS.items():
             text = getattr(metadata, field)
-            if text != (AUTHOR if key == "author" else ""):
+            if text and text != AUTHOR:
                 self.result.meta[key] = text
         self.result.meta.update(sorted(user.items()))
 

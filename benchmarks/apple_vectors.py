@@ -24,9 +24,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--files", nargs="*", default=[], help="files under coremltools' op tests")
     parser.add_argument("--keyword", help="run the tests whose id matches, as pytest's -k")
-    parser.add_argument(
-        "--sample", type=int, help="run about this many: one of every test function, then random"
-    )
+    parser.add_argument("--sample", type=int, help="run about this many: one of every test function, then random")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     parser.add_argument("--reasons", action="store_true", help="also count why tests do not apply")
     parser.add_argument("--json", type=Path, help="write every outcome there")

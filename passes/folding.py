@@ -6,7 +6,6 @@ from anec.ir.graph import Op
 from anec.ir.types import TensorType, narrowed
 from anec.ir.weights import TensorData, Weight, torch_dtype
 from anec.pipeline.base import Context
-from anec.reference.evaluate import evaluate_constant
 
 
 def fold(op: Op, ctx: Context, *, narrow: bool = False) -> None:
@@ -17,6 +16,8 @@ def fold(op: Op, ctx: Context, *, narrow: bool = False) -> None:
         ctx: the pass's context.
         narrow: hold the numbers in the dtype Core ML has for them.
     """
+    from anec.reference.evaluate import evaluate_constant  # loads torch
+
     for result in op.results:
         if not result.uses and not result.is_output:
             continue

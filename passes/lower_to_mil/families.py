@@ -7,7 +7,7 @@ from functools import cache
 
 from anec.rewrite import Rule
 
-FAMILIES = ("elementwise",)
+FAMILIES = ("high_rank", "shape", "elementwise",)
 
 
 @cache

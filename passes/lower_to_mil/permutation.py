@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations, permutations
-from math import prod
 
 from anec.ir.dims import Dim, Expr, floordiv
 
@@ -111,7 +110,7 @@ class Movement:
             taken.append(axis)
         if left:
             return None
-        keys = sorted((key, size) for axis in taken for key, size in axis) if _plain(taken) else _sorted(taken)
+        keys = sorted((entry for axis in taken for entry in axis), key=lambda entry: entry[0])
         numbers = {key: number for number, (key, _) in enumerate(keys)}
         return Movement(
             tuple(size for _, size in keys), tuple(tuple(numbers[key] for key, _ in axis) for axis in taken)
@@ -132,16 +131,6 @@ class Movement:
             found.append((tuple(volume([sizes[number] for number in block]) for block in blocks), perm))
             current = [number for index in perm for number in blocks[index]]
         return found
-
-
-def _plain(taken: Sequence[Sequence[tuple[tuple[int, ...], Dim]]]) -> bool:
-    return all(isinstance(size, int) for axis in taken for _, size in axis)
-
-
-def _sorted(
-    taken: Sequence[Sequence[tuple[tuple[int, ...], Dim]]],
-) -> list[tuple[tuple[int, ...], Dim]]:
-    return sorted((entry for axis in taken for entry in axis), key=lambda entry: entry[0])
 
 
 def _runs(order: Sequence[int], numbers: Sequence[int]) -> list[list[int]]:
@@ -205,4 +194,4 @@ def _best(current: list[int], cuts: tuple[int, ...]) -> tuple[tuple[int, ...], t
     )
 
 
-__all__ = ["MAX_RANK", "Movement", "Step", "divide", "plan", "prod", "volume"]
+__all__ = ["MAX_RANK", "Movement", "Step", "divide", "plan", "volume"]

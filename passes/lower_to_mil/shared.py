@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from anec.dialects import mil
 from anec.errors import UnsupportedError
@@ -13,10 +14,12 @@ from anec.ir.facts import is_constant
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import Operand
 from anec.ir.types import DType, TensorType
-from anec.passes.lower_to_mil.typing import MIL_NAMES, cast, number, static
+from anec.passes.lower_to_mil.typing import cast, number, static
 from anec.pipeline.base import Context
-from anec.reference.evaluate import evaluate_constant
 from anec.rewrite import reject
+
+if TYPE_CHECKING:
+    import torch
 
 # Core ML's ops on tensors, bar those of shape and logic, take no bool: they run on this instead.
 BOOL_CARRIER = DType.F32
@@ -144,8 +147,10 @@ def _joined_shape(a: Operand, b: Operand) -> tuple[Dim, ...]:
     return tuple(joined)
 
 
-def constant_tensor(value: Value, ctx: Context) -> object:
+def constant_tensor(value: Value, ctx: Context) -> torch.Tensor | None:
     """The numbers of a constant value as a torch tensor; None when it is not constant."""
+    from anec.reference.evaluate import evaluate_constant
+
     return evaluate_constant(value, ctx.module) if is_constant(value) else None
 
 
@@ -169,6 +174,3 @@ def needs(op: Op, target: int, why: str) -> UnsupportedError:
         where=op.origin.place or None,
         hint=f"compile with --target iOS{target}",
     )
-
-
-__all__ = ["MIL_NAMES"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from anec._version import VERSION
 from anec.dialects import aten, mil, nn
 from anec.errors import AnecError
 from anec.ir.graph import Graph, Module, Op, Value
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from anec.api import CompiledModel, compile, load, opt, read
     from anec.frontend import Source
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 # What needs torch loads on first use, so that patterns, `anec passes` and `anec --help` need none.
 _LAZY = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -150,9 +150,21 @@ def check_lowering(
     **kwargs: Any,
 ) -> Module:
     """Lower a module of one op and compare it with torch, in float64; returns the lowered module."""
+    module, inputs = single_op(name, *args, weights=weights, target=target, **kwargs)
+    return check_module_lowering(module, inputs, rtol=rtol, atol=atol, precision=precision)
+
+
+def check_module_lowering(
+    module: Module,
+    inputs: Mapping[str, torch.Tensor],
+    *,
+    rtol: float = 1e-10,
+    atol: float = 1e-12,
+    precision: Precision = DOUBLE,
+) -> Module:
+    """Lower a module and compare it with what it was before, in float64; returns it, lowered."""
     from anec.passes.lower_to_mil import LowerToMil
 
-    module, inputs = single_op(name, *args, weights=weights, target=target, **kwargs)
     before = evaluate(module, inputs, precision=precision)
     run_pass(module, LowerToMil())
     assert_legal(module)
@@ -161,4 +173,46 @@ def check_lowering(
     return module
 
 
-__all__ = ["DECLARED", "DOUBLE", "assert_legal", "assert_same_numbers", "check_lowering", "run_pass", "single_op"]
+def module_of(
+    function: Callable[..., Value | Sequence[Value]],
+    *tensors: torch.Tensor,
+    weights: Sequence[int] = (),
+    target: str = "iOS18",
+) -> tuple[Module, dict[str, torch.Tensor]]:
+    """A module of the ops that ``function`` calls on values, and the inputs to run it with.
+
+    Args:
+        function: called with a value for each tensor; returns the outputs.
+        tensors: the inputs ``x0``, ``x1``...
+        weights: positions of tensors that become weights instead of inputs.
+        target: the module's target.
+    """
+    module = Module(target=target)
+    graph = module.functions["main"] = _graph()
+    inputs: dict[str, torch.Tensor] = {}
+    values: list[Value] = []
+    for index, tensor in enumerate(tensors):
+        if index in weights:
+            weight = module.add_weight(Weight(f"w{index}", type_of(tensor), TensorData(tensor)))
+            values.append(graph.add_weight(weight))
+            continue
+        values.append(graph.add_input(f"x{index}", type_of(tensor)))
+        graph.signature.inputs.append(Port(f"x{index}", type_of(tensor)))
+        inputs[f"x{index}"] = tensor
+    with Builder(graph).active():
+        outputs = function(*values)
+    _return(module, [outputs] if isinstance(outputs, Value) else list(outputs))
+    return module, inputs
+
+
+__all__ = [
+    "DECLARED",
+    "DOUBLE",
+    "assert_legal",
+    "assert_same_numbers",
+    "check_lowering",
+    "check_module_lowering",
+    "module_of",
+    "run_pass",
+    "single_op",
+]

@@ -25,7 +25,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,17 +44,11 @@ from coremltools.converters.mil.mil import Operation
 from coremltools.converters.mil.mil.ops import tests as apple_tests
 from coremltools.converters.mil.mil.ops.registry import SSAOpRegistry
 
-from anec.errors import AnecError
-
-sys.path.insert(0, str(Path(__file__).parent))
-from pymil import Interpreter, NoKernel, NotApplicable, opset_number, run_op, to_tensor
+from reference.apple_model import FLOAT16_TOLERANCE, Model, Progress, compare_outputs, noting
+from reference.pymil import NoKernel, NotApplicable, opset_number, run_op, to_tensor
 
 SKIPPED = pytest.skip.Exception
 TESTS = Path(next(iter(apple_tests.__path__)))
-FLOAT16_TOLERANCE = 5e-3
-"""Where the program is declared in float16: tests expect what float32 inputs and weights give, which
-over a recurrence of 8 steps and 64 inputs is seven roundings away. Core ML's own limit is 0.5."""
-
 PASSED, FAILED, NO_KERNEL, DISAGREES = "passed", "failed", "no kernel", "disagrees"
 NOT_APPLICABLE = "not applicable"
 STATUSES = (PASSED, FAILED, NO_KERNEL, DISAGREES, NOT_APPLICABLE)
@@ -84,101 +78,6 @@ class Outcome:
     op: str
     status: str
     reason: str = ""
-
-
-@dataclass
-class Progress:
-    """What the running test has done so far."""
-
-    values: int = 0
-    op_types: list[str] = field(default_factory=list)
-    problem: BaseException | None = None
-    """What went wrong in a prediction; tests that want an error catch it."""
-    wrong_value: Exception | None = None
-    """A kernel's difference from coremltools' value inference, which no test catches."""
-
-
-@contextmanager
-def noting(progress: Progress) -> Iterator[None]:
-    """Keep what goes wrong; a kernel's refusal becomes the error Core ML's prediction gives."""
-    try:
-        yield
-    except AnecError as problem:
-        progress.problem = problem
-        raise RuntimeError(f"Error computing NN outputs: {problem}") from problem
-    except Exception as problem:
-        progress.problem = problem
-        raise
-
-
-class Prediction(dict[str, np.ndarray]):
-    """Outputs by name, whatever number the name of an unnamed op has.
-
-    pymil numbers its ops through the whole process, a converted model from 0: tests know the latter.
-    """
-
-    def __missing__(self, name: str) -> np.ndarray:
-        pattern = re.sub(r"_\d+", r"_\\d+", name, count=1)
-        found = [key for key in self if re.fullmatch(pattern, key)]
-        if len(found) != 1:
-            raise KeyError(name)
-        return self[found[0]]
-
-
-class Model:
-    """Stands for a converted model: it predicts by the interpreter and knows nothing else."""
-
-    def __init__(self, program: Any, progress: Progress) -> None:
-        progress.op_types += [op.op_type for op in program.functions["main"].operations]
-        with noting(progress):
-            self.interpreter = Interpreter(program)
-        self.compute_unit = ct.ComputeUnit.CPU_ONLY
-        self._progress = progress
-        self._is_stateful = lambda: bool(self.interpreter.states)
-
-    def make_state(self) -> Interpreter:
-        """Return what holds the states: the interpreter itself."""
-        return self.interpreter
-
-    def predict(self, data: dict[str, Any], state: object = None) -> dict[str, np.ndarray]:
-        """Run the program; a rank-0 output has shape (1,) as at Core ML's boundary."""
-        with noting(self._progress):
-            outputs = self.interpreter.run(data)
-        self._progress.values += 1
-        return Prediction({name: np.atleast_1d(value.numpy()) for name, value in outputs.items()})
-
-    def __getattr__(self, name: str) -> Any:
-        raise NotApplicable(f"looks at the converted model ({name})")
-
-
-def compare_outputs(
-    model: Model,
-    inputs: dict[str, Any] | None,
-    expected: dict[str, Any] | None,
-    atol: float,
-    rtol: float,
-    also_compare_shapes: bool,
-) -> None:
-    """Predict and hold the outputs against the expected ones."""
-    if expected is None or any(value is None for value in expected.values()):
-        raise NotApplicable("the test has no expected values")
-    outputs = model.interpreter.run(inputs)
-    if model.interpreter.uses_float16:
-        atol, rtol = max(atol, FLOAT16_TOLERANCE), max(rtol, FLOAT16_TOLERANCE)
-    for name, value in expected.items():
-        got = outputs[name]
-        wanted = np.asarray(value)
-        if also_compare_shapes:
-            assert np.atleast_1d(wanted).shape == np.atleast_1d(got.numpy()).shape, (
-                f"output {name} has shape {tuple(got.shape)}, expected {wanted.shape}"
-            )
-        if wanted.dtype.kind in "fiub":
-            wide = torch.float64 if got.dtype.is_floating_point else torch.int64
-            np.testing.assert_allclose(
-                got.to(wide).numpy(), wanted.astype(np.float64), atol=atol, rtol=rtol, err_msg=name
-            )
-        else:
-            raise NotApplicable(f"expected values of dtype {wanted.dtype}")
 
 
 class Recorder:
@@ -231,9 +130,7 @@ class Recorder:
                 primitive = declared.get_primitive() if hasattr(declared, "get_primitive") else declared
                 wanted = to_tensor(value, primitive).to(torch.float64)
                 limit = FLOAT16_TOLERANCE if result.dtype == torch.float16 else 1e-4
-                torch.testing.assert_close(
-                    result.to(torch.float64), wanted, atol=limit, rtol=limit, equal_nan=True
-                )
+                torch.testing.assert_close(result.to(torch.float64), wanted, atol=limit, rtol=limit, equal_nan=True)
         except (NoKernel, NotApplicable) as problem:
             self._progress.problem = self._progress.problem or problem
         except Exception as problem:
@@ -295,7 +192,7 @@ class Recorder:
         self._progress, self._reports = Progress(), {}
         # A test draws its inputs when it runs: the same ones in a sample and in a full run.
         seed = zlib.crc32(_test_id(item).encode())
-        np.random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002 - it is what those tests draw from
         random.seed(seed)
         torch.manual_seed(seed)
         result = yield

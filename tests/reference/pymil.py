@@ -63,9 +63,7 @@ def dtype_name(builtin: Any) -> str:
 def to_tensor(value: Any, builtin: Any) -> torch.Tensor:
     """Make a tensor of the pymil dtype from a numpy value."""
     name = dtype_name(builtin)
-    array = np.array(value).astype(
-        _NUMPY.get(name, name)
-    )  # a fresh array: a kernel may not write into a const
+    array = np.array(value).astype(_NUMPY.get(name, name))  # a fresh array: a kernel may not write into a const
     return torch.from_numpy(array)
 
 
@@ -122,9 +120,7 @@ def _must_have_meaning(op: Any) -> None:
         raise NotApplicable(f"{op.op_type} has no kernel by design")
 
 
-def run_op(
-    op: Any, values: Mapping[Any, Any], output_types: Sequence[Any], opset: int
-) -> tuple[torch.Tensor, ...]:
+def run_op(op: Any, values: Mapping[Any, Any], output_types: Sequence[Any], opset: int) -> tuple[torch.Tensor, ...]:
     """Run one pymil operation and hold its results against the declared types.
 
     Raises:
@@ -150,8 +146,7 @@ def run_op(
     if len(results) != len(output_types):
         raise WrongInference(f"{op.op_type} gives {len(results)} results, {len(output_types)} are declared")
     return tuple(
-        _declared(op.op_type, result, declared)
-        for result, declared in zip(results, output_types, strict=True)
+        _declared(op.op_type, result, declared) for result, declared in zip(results, output_types, strict=True)
     )
 
 
@@ -219,6 +214,5 @@ class Interpreter:
                 values[op.state] = results[0]
                 self.states[state_names[op.state]] = results[0]
         return {
-            var.name: values[var] if var in values else to_tensor(var.val, var.dtype)
-            for var in self.function.outputs
+            var.name: values[var] if var in values else to_tensor(var.val, var.dtype) for var in self.function.outputs
         }

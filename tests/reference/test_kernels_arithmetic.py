@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from running import DTYPE, close, draw, run
 from torch import Tensor, nn
 
 from anec.errors import AnecError
+from reference.running import DTYPE, close, draw, run
 
 # -- matrix products and attention
 

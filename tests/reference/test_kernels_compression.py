@@ -118,9 +118,7 @@ def look_up(indices: Tensor, lut: Tensor, vector_axis: int | None) -> Tensor:
     shape[at] *= vector
     result = torch.full(shape, math.nan, dtype=lut.dtype)
     for place in itertools.product(*map(range, indices.shape)):
-        table = tuple(
-            i // (size // count) for i, size, count in zip(place, indices.shape, lut.shape, strict=False)
-        )
+        table = tuple(i // (size // count) for i, size, count in zip(place, indices.shape, lut.shape, strict=False))
         for element in range(vector):
             target = list(place)
             target[at] = place[at] * vector + element
@@ -176,9 +174,7 @@ def test_blockwise_shift_scale(blocks: tuple[int, ...], offset_dtype: torch.dtyp
     torch.testing.assert_close(result, expected)
 
     mask = integers(0, 2, 4, 3, 6, seed=3)
-    same_mask, values = kernel("constexpr_sparse_blockwise_shift_scale")(
-        mask, data[mask != 0], scale, offset=offset
-    )
+    same_mask, values = kernel("constexpr_sparse_blockwise_shift_scale")(mask, data[mask != 0], scale, offset=offset)
     assert torch.equal(same_mask, mask)
     torch.testing.assert_close(values, expected[mask != 0])
     with pytest.raises(AnecError, match="blocks"):

@@ -62,16 +62,12 @@ def interpolated(x: Tensor, axis: int, points: np.ndarray) -> Tensor:
 
 @EXAMPLES
 @given(sizes, sizes, st.sampled_from(SAMPLING_MODES))
-def test_resize_bilinear_samples_the_documented_points(
-    old: tuple[int, int], new: tuple[int, int], mode: str
-) -> None:
+def test_resize_bilinear_samples_the_documented_points(old: tuple[int, int], new: tuple[int, int], mode: str) -> None:
     x = image(2, 3, *old)
     expected = x
     for axis in (2, 3):
         expected = interpolated(expected, axis, documented_points(mode, old[axis - 2], new[axis - 2]))
-    result = kernel("resize_bilinear")(
-        x, target_size_height=new[0], target_size_width=new[1], sampling_mode=mode
-    )
+    result = kernel("resize_bilinear")(x, target_size_height=new[0], target_size_width=new[1], sampling_mode=mode)
     assert_same(result, expected)
     general = kernel("resize")(x, new, 2, sampling_mode=mode)
     assert_same(general, expected)
@@ -83,9 +79,7 @@ def test_resize_bilinear_is_torchs(old: tuple[int, int], new: tuple[int, int], a
     x = image(1, 2, *old)
     expected = functional.interpolate(x, size=new, mode="bilinear", align_corners=align)
     mode = "STRICT_ALIGN_CORNERS" if align else "UNALIGN_CORNERS"
-    result = kernel("resize_bilinear")(
-        x, target_size_height=new[0], target_size_width=new[1], sampling_mode=mode
-    )
+    result = kernel("resize_bilinear")(x, target_size_height=new[0], target_size_width=new[1], sampling_mode=mode)
     assert_same(result, expected)
 
 
@@ -142,9 +136,7 @@ def test_upsample_nearest(old: tuple[int, int], factors: tuple[float, float]) ->
     if 0 in new:
         return
     expected = functional.interpolate(x, size=new, mode="nearest")
-    result = kernel("upsample_nearest_neighbor")(
-        x, scale_factor_height=factors[0], scale_factor_width=factors[1]
-    )
+    result = kernel("upsample_nearest_neighbor")(x, scale_factor_height=factors[0], scale_factor_width=factors[1])
     assert torch.equal(result, expected)
 
 
@@ -360,7 +352,5 @@ def test_sampling_modes_differ() -> None:
     ]
     different = [not torch.allclose(a, b) for a, b in itertools.combinations(results, 2)]
     assert different.count(False) == 1, "only the two aligned modes agree, and only while sizes exceed 1"
-    single = [
-        kernel("resize_bilinear")(x, sampling_mode=mode) for mode in ("STRICT_ALIGN_CORNERS", "ALIGN_CORNERS")
-    ]
+    single = [kernel("resize_bilinear")(x, sampling_mode=mode) for mode in ("STRICT_ALIGN_CORNERS", "ALIGN_CORNERS")]
     assert single[0].item() == x[0, 0, 0, 0].item() and single[1].item() == x[0, 0, 2, 2].item()

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.source import ConstantSource
 from torch._subclasses import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 
 from anec import reference
 from anec.reference.mil.elementwise import BINARY, UNARY
@@ -29,11 +31,7 @@ def t(*shape: int) -> Tensor:
 def cases() -> list[Case]:
     logical = {"logical_and", "logical_or", "logical_xor", "logical_not"}
     found: list[Case] = [(op, {"x": t(2, 3)}) for op in UNARY if op not in logical]
-    found += [
-        (op, {"x": t(2, 3), "y": t(3)})
-        for op in [*BINARY, "floor_div", "real_div", "pow"]
-        if op not in logical
-    ]
+    found += [(op, {"x": t(2, 3), "y": t(3)}) for op in [*BINARY, "floor_div", "real_div", "pow"] if op not in logical]
     found += [(op, {"x": t(2, 3)}) for op in ("exp2", "inverse", "log", "rsqrt")]
     found += [
         ("clip", {"x": t(2, 3), "alpha": 0.3, "beta": 0.6}),
@@ -122,9 +120,7 @@ def run(op: str, arguments: dict[str, Any]) -> tuple[Tensor, ...]:
 
 @pytest.mark.parametrize(("op", "arguments"), CASES, ids=IDS)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
-def test_every_float_dtype_gives_the_float64_result(
-    op: str, arguments: dict[str, Any], dtype: torch.dtype
-) -> None:
+def test_every_float_dtype_gives_the_float64_result(op: str, arguments: dict[str, Any], dtype: torch.dtype) -> None:
     rounded = {name: converted(value, dtype) for name, value in arguments.items()}
     exact = {name: converted(value, torch.float64) for name, value in rounded.items()}
     # Some forty roundings in a row at most; max|result| sets the scale, as sums cancel.
@@ -142,9 +138,7 @@ def test_every_float_dtype_gives_the_float64_result(
 
 @pytest.mark.parametrize(("op", "arguments"), CASES, ids=IDS)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
-def test_fakes_have_the_shape_and_dtype_of_the_result(
-    op: str, arguments: dict[str, Any], dtype: torch.dtype
-) -> None:
+def test_fakes_have_the_shape_and_dtype_of_the_result(op: str, arguments: dict[str, Any], dtype: torch.dtype) -> None:
     real = {name: converted(value, dtype) for name, value in arguments.items()}
     wanted = run(op, real)
     with FakeTensorMode(allow_non_fake_inputs=False) as mode:
@@ -156,6 +150,39 @@ def test_fakes_have_the_shape_and_dtype_of_the_result(
 
         got = run(op, {name: fake(value) for name, value in real.items()})
     assert [(g.shape, g.dtype) for g in got] == [(w.shape, w.dtype) for w in wanted]
+
+
+SYMBOLIC = {"x": (0, 2, 3, 4), "query": (2,), "attn_mask": (0,), "a": (0,), "cond": (0,), "initial_h": (0,)}
+SYMBOLIC["initial_c"] = (0,)
+
+
+@pytest.mark.parametrize(("op", "arguments"), CASES, ids=IDS)
+def test_symbolic_sizes_stay_symbols(op: str, arguments: dict[str, Any]) -> None:
+    """Batch and spatial sizes may be symbols; pinning one would tie the program to its example."""
+    environment = ShapeEnv()
+    mode = FakeTensorMode(shape_env=environment)
+
+    def fake(name: str, value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return [fake(name, entry) for entry in value] if isinstance(value, list) else value
+        axes = SYMBOLIC.get(name, ())
+        if op in ("rnn", "gru", "lstm"):
+            axes = (value.dim() - 2,) if name in ("x", "initial_h", "initial_c") else ()
+        elif op in ("matmul", "linear") or "gamma" in arguments or value.dim() < 3:
+            axes = axes[:1]
+        kinds = [DimDynamic.DUCK if axis in axes else DimDynamic.STATIC for axis in range(value.dim())]
+        context = StatelessSymbolicContext(dynamic_sizes=kinds)
+        return mode.from_tensor(value, symbolic_context=context, source=ConstantSource(f"{op}_{name}"))
+
+    with mode:
+        faked = {name: fake(name, value) for name, value in arguments.items()}
+        results = run(op, faked)
+    pinned = {str(symbol): str(value) for symbol, value in environment.replacements.items() if value.is_number}
+    assert not pinned, [str(guard.expr) for guard in environment.guards]
+    # What the sizes work out to with the example's numbers is what the real kernel gives.
+    wanted = run(op, arguments)
+    hints = [tuple(s.node.hint if isinstance(s, torch.SymInt) else s for s in r.shape) for r in results]
+    assert hints == [tuple(w.shape) for w in wanted]
 
 
 INTEGER_OPS = [

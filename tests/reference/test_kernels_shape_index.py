@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy_kernels import run, values
 
 from anec.errors import AnecError
+from reference.numpy_kernels import run, values
 
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=150)
 MODES = ("update", "add", "sub", "mul", "div", "max", "min")
@@ -37,9 +37,7 @@ shapes = st.lists(st.integers(1, 5), min_size=1, max_size=4).map(tuple)
         ((6,), (-2, 3), 18, None),
     ],
 )
-def test_reshape(
-    shape: tuple[int, ...], to: tuple[int, ...], opset: int, expected: tuple[int, ...] | None
-) -> None:
+def test_reshape(shape: tuple[int, ...], to: tuple[int, ...], opset: int, expected: tuple[int, ...] | None) -> None:
     x = values(*shape)
     if expected is None:
         with pytest.raises(AnecError):
@@ -113,9 +111,7 @@ def test_sliding_windows(axis: int, size: int, stride: int) -> None:
     windows = np.lib.stride_tricks.sliding_window_view(x, size, axis=axis)
     at = axis % 3
     kept = np.take(windows, range(0, windows.shape[at], stride), axis=at)
-    np.testing.assert_array_equal(
-        run("sliding_windows", x, axis, size, stride=stride), np.moveaxis(kept, -1, at + 1)
-    )
+    np.testing.assert_array_equal(run("sliding_windows", x, axis, size, stride=stride), np.moveaxis(kept, -1, at + 1))
 
 
 # -- slices
@@ -249,9 +245,7 @@ def gathers(draw: st.DrawFn) -> tuple[tuple[int, ...], tuple[int, ...], int, int
 
 @EXAMPLES
 @given(gathers(), st.booleans())
-def test_gather_with_batch_axes(
-    case: tuple[tuple[int, ...], tuple[int, ...], int, int], negative_axis: bool
-) -> None:
+def test_gather_with_batch_axes(case: tuple[tuple[int, ...], tuple[int, ...], int, int], negative_axis: bool) -> None:
     shape, index_shape, axis, batch = case
     x = np.arange(math.prod(shape), dtype=np.float32).reshape(shape)
     size = shape[axis]
@@ -274,9 +268,7 @@ def test_gather_moves_every_dtype(dtype: Any) -> None:
     indices = np.array([[3, 0], [1, 1]], dtype=np.int32)
     np.testing.assert_array_equal(run("gather", x, indices), x[indices])
     along = np.array([[3, 0, 1]], dtype=np.int16)
-    np.testing.assert_array_equal(
-        run("gather_along_axis", x, along), np.take_along_axis(x, along.astype(int), 0)
-    )
+    np.testing.assert_array_equal(run("gather_along_axis", x, along), np.take_along_axis(x, along.astype(int), 0))
     vectors = np.array([[0, 2], [3, 1]], dtype=np.uint16)
     np.testing.assert_array_equal(run("gather_nd", x, vectors), [x[0, 2], x[3, 1]])
 
@@ -333,9 +325,7 @@ def test_scatter_accumulates_repeated_indices(mode: str, dtype: Any) -> None:
         at = axis % 3
         count = 6
         shape = (*data.shape[:at], count, *data.shape[at + 1 :])
-        updates = generator.integers(1, 9, shape).astype(dtype) * generator.choice([-1, 1], shape).astype(
-            dtype
-        )
+        updates = generator.integers(1, 9, shape).astype(dtype) * generator.choice([-1, 1], shape).astype(dtype)
         indices = generator.integers(-data.shape[at], data.shape[at], count).astype(np.int32)
         expected = data.copy()
         for place in np.ndindex(*shape):
@@ -359,17 +349,13 @@ def test_scatter_accumulates_repeated_indices(mode: str, dtype: Any) -> None:
 def test_scatter_nd(mode: str, depth: int) -> None:
     data = values(3, 4, 2)
     generator = np.random.default_rng(depth)
-    indices = np.stack([generator.integers(-n, n, (2, 4)) for n in data.shape[:depth]], axis=-1).astype(
-        np.int32
-    )
+    indices = np.stack([generator.integers(-n, n, (2, 4)) for n in data.shape[:depth]], axis=-1).astype(np.int32)
     updates = generator.uniform(0.5, 2, (2, 4, *data.shape[depth:]))
     expected = data.copy()
     for place in np.ndindex(2, 4):
         for inner in np.ndindex(*data.shape[depth:]):
             _combine(mode, expected, (*indices[place], *inner), updates[(*place, *inner)])
-    np.testing.assert_allclose(
-        run("scatter_nd", data, indices, updates, mode=mode, opset=15), expected, rtol=1e-12
-    )
+    np.testing.assert_allclose(run("scatter_nd", data, indices, updates, mode=mode, opset=15), expected, rtol=1e-12)
 
 
 def test_scatter_defaults_and_bounds() -> None:
@@ -378,9 +364,7 @@ def test_scatter_defaults_and_bounds() -> None:
     swapped = np.array([1, 0], dtype=np.int32)
     np.testing.assert_array_equal(run("scatter", data, swapped, updates), [[9, 11, 13], [9, 11, 13]])
     outside = np.array([-1, 0], dtype=np.int32)
-    np.testing.assert_array_equal(
-        run("scatter", data, outside, updates, opset=16), [[9, 11, 13], [9, 11, 13]]
-    )
+    np.testing.assert_array_equal(run("scatter", data, outside, updates, opset=16), [[9, 11, 13], [9, 11, 13]])
     np.testing.assert_array_equal(run("scatter", data, outside, updates, opset=17), [[9, 11, 13], [4, 5, 6]])
     with pytest.raises(AnecError, match="out of bounds"):
         run("scatter", data, outside, updates, validate_indices=True)

@@ -11,10 +11,10 @@ import torch
 import torchvision  # type: ignore[import-untyped]  # ships no types
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy_kernels import kernel, run, values
 
 from anec.errors import AnecError
 from anec.reference import lookup
+from reference.numpy_kernels import kernel, run, values
 
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=150)
 shapes = st.lists(st.integers(1, 5), min_size=1, max_size=4).map(tuple)

@@ -20,9 +20,13 @@ from anec.ir.weights import torch_dtype
 # MIL inputs that say how, not what: a literal reaches the kernel as plain Python there.
 SHAPE_LIKE = frozenset(
     "shape begin end stride size pad reps k one_hot_vector_size target_size_height target_size_width start step "
-    "axis axes".split()
+    "axis axes begins ends end_masks".split()
 )
 _MIL_FLOATS = {"fp16": "fp64", "fp32": "fp64"}
+# Values have no strides in the IR (memory formats are dropped), so a view is a reshape.
+_STRIDE_FREE = {"aten.view.default": "aten.reshape.default", "aten._unsafe_view.default": "aten.reshape.default"}
+# Settings whose dtype is that of the result: a float stands for float32.
+_RESULT_NUMBERS = frozenset({"value", "on_value", "off_value"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +121,7 @@ def kernel_arguments(
             named["opset"] = opset
         return kernel.function, [], named
     positional, keywords = _torch_arguments(op, tensors, precision)
-    return torch_op(op.name), positional, keywords
+    return torch_op(_STRIDE_FREE.get(op.name, op.name)), positional, keywords
 
 
 def _named_arguments(op: Op, tensors: Mapping[Value, torch.Tensor], precision: Precision) -> dict[str, Any]:
@@ -150,6 +154,8 @@ def _mil_attr(op: Op, name: str, precision: Precision) -> Any:
     value = op.attrs[name]
     if precision.is_double and isinstance(value, str) and name in ("dtype", "output_dtype"):
         return _MIL_FLOATS.get(value, value)
+    if precision.is_double and isinstance(value, float) and name in _RESULT_NUMBERS:
+        return torch.tensor(value, dtype=torch.float64)
     return value
 
 

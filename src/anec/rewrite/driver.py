@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from anec.errors import AnecError, nearest
+from anec.errors import AnecError, UnsupportedError, nearest
 from anec.ir.build import Builder
 from anec.ir.graph import Graph, Module, Op, Value
 from anec.ir.opdef import Effect
@@ -147,6 +147,11 @@ class _Run:
         except Reject as rejected:
             self.undo(builder)
             miss.at(len(found.ops), rejected.reason, root, root)
+            return False
+        except UnsupportedError as error:
+            # Not the end: another rule may take the op, and all that is left is reported at once.
+            self.undo(builder)
+            miss.at(len(found.ops), error.message + (f" ({error.hint})" if error.hint else ""), root, root)
             return False
         except AnecError as error:
             error.window = error.window or window(root)

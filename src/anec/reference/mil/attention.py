@@ -8,14 +8,11 @@ import torch
 from torch import Tensor
 
 from anec.errors import AnecError
-
-from .. import kernel
+from anec.reference import kernel
 
 
 @kernel("mil.scaled_dot_product_attention")
-def scaled_dot_product_attention(
-    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None
-) -> Tensor:
+def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None) -> Tensor:
     """Return softmax(query key^T / sqrt(E) + mask) value.
 
     query ``[B, *, L, E]``, key ``[B, *, S, E]``, value ``[B, *, S, EV]``, a mask that broadcasts to
@@ -31,7 +28,7 @@ def scaled_dot_product_attention(
             f"attention over shapes {', '.join(str(tuple(shape)) for shape in shapes)}",
             hint="query, key and value have one rank, 3 or more",
         )
-    if len({tuple(shape[:-2]) for shape in shapes}) != 1:
+    if not query.shape[:-2] == key.shape[:-2] == value.shape[:-2]:
         raise AnecError(
             f"attention over shapes {', '.join(str(tuple(shape)) for shape in shapes)}",
             hint="the axes before the last two are equal: expand key and value first",

@@ -86,7 +86,7 @@ def space_to_batch(
     return blocks.reshape(block_h * block_w * n, c, rows, columns)
 
 
-def pad_constant(x: Tensor, sides: Sequence[Ints], value: float | int | bool) -> Tensor:
+def pad_constant(x: Tensor, sides: Sequence[Ints], value: float | bool) -> Tensor:
     """Put (before, after) elements of ``value`` around each axis.
 
     torch's own constant padding fixes a symbolic size to its example.
@@ -101,9 +101,7 @@ def pad_constant(x: Tensor, sides: Sequence[Ints], value: float | int | bool) ->
 
 
 @kernel("mil.batch_to_space")
-def batch_to_space(
-    x: Tensor, block_shape: IntsLike, crops: Tensor | Sequence[int] | Sequence[Sequence[int]]
-) -> Tensor:
+def batch_to_space(x: Tensor, block_shape: IntsLike, crops: Tensor | Sequence[int] | Sequence[Sequence[int]]) -> Tensor:
     """Move the batch into blocks of space, then crop; the inverse of space_to_batch."""
     need_rank("batch_to_space", x, 4)
     (top, bottom), (left, right) = pairs(crops, 2, "mil.batch_to_space: crops")

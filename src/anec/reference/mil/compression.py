@@ -49,9 +49,7 @@ def _check_scalars(op: str, scale: Tensor, zero_point: Tensor | None, axis: int 
 
 
 @kernel("mil.constexpr_affine_dequantize")
-def constexpr_affine_dequantize(
-    quantized_data: Tensor, zero_point: Tensor, scale: Tensor, axis: int
-) -> Tensor:
+def constexpr_affine_dequantize(quantized_data: Tensor, zero_point: Tensor, scale: Tensor, axis: int) -> Tensor:
     """Return ``scale * (quantized_data - zero_point)``; vectors lie along ``axis``."""
     op = "constexpr_affine_dequantize"
     positive_axis(axis, quantized_data.dim())
@@ -62,7 +60,7 @@ def constexpr_affine_dequantize(
 
 @kernel("mil.dequantize")
 def dequantize(
-    input: Tensor,  # noqa: A002 - MIL's own name
+    input: Tensor,
     scale: Tensor,
     *,
     zero_point: Tensor | None = None,
@@ -78,7 +76,7 @@ def dequantize(
 
 @kernel("mil.quantize")
 def quantize(
-    input: Tensor,  # noqa: A002 - MIL's own name
+    input: Tensor,
     scale: Tensor,
     output_dtype: str,
     *,

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from anec.errors import AnecError, UnsupportedError
+from anec.reference import kernel
 
-from .. import kernel
 from .common import Ints, choice, per_channel
 from .window import extent, pad_spatial, per_axis, window_pads
 
@@ -149,21 +149,20 @@ def conv_transpose(
     channels = weight.shape[1] * groups
     wanted = None if output_shape is None else per_axis("output_shape", output_shape, 0, rank + 2)
     if wanted is not None and wanted[:2] != (x.shape[0], channels):
-        raise AnecError(
-            f"conv_transpose has output_shape {wanted}", hint=f"it starts with {(x.shape[0], channels)}"
-        )
-    crops = []
+        raise AnecError(f"conv_transpose has output_shape {wanted}", hint=f"it starts with {(x.shape[0], channels)}")
+    pads = []
     for axis in range(rank):
+        before, after = -entries[2 * axis], -entries[2 * axis + 1]
         full = (x.shape[2 + axis] - 1) * steps[axis] + spans[axis]
-        before, size = entries[2 * axis], full - entries[2 * axis] - entries[2 * axis + 1]
         if pad_type.lower() == "same":
-            size = x.shape[2 + axis] * steps[axis]
-        if wanted is not None:
-            size = wanted[2 + axis]
-        if pad_type.lower() == "same":
-            before = max(0, full - size) // 2
-        crops.append((-before, size + before - full))
+            # full - D stride, which does not depend on D: a number even when D is a symbol
+            excess = spans[axis] - steps[axis] if wanted is None else full - wanted[2 + axis]
+            before = -(max(0, excess) // 2)
+            after = -excess - before
+        elif wanted is not None:
+            after = wanted[2 + axis] - full - before
+        pads.append((before, after))
     full_result = _CONV_TRANSPOSE[rank](x, weight.to(x.dtype), stride=steps, dilation=dilation, groups=groups)
     # The bias comes last: it also covers what lies beyond the kernels' reach.
-    result = pad_spatial(full_result, crops)
+    result = pad_spatial(full_result, pads)
     return result if bias is None else result + per_channel(bias, x)

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from anec.errors import AnecError
+from anec.reference import kernel
 
-from .. import kernel
 from .common import choice, torch_dtype
 
 # "fp64" is no MIL dtype: the evaluator asks for it when it judges in double precision.
@@ -104,7 +104,7 @@ def inverse(x: Tensor, *, epsilon: float = 1e-4) -> Tensor:
 
 @kernel("mil.log")
 def log(x: Tensor, *, epsilon: float = 1e-45) -> Tensor:
-    """Return log(x + epsilon).
+    """Return the natural logarithm of x + epsilon.
 
     The default epsilon is the least subnormal of fp32 (log(0) = -103.28 there) and 0 in fp16.
     """

@@ -26,9 +26,7 @@ MODES = ("update", "add", "sub", "mul", "div", "max", "min")
 _REDUCTIONS = {"add": "sum", "sub": "sum", "mul": "prod", "div": "prod", "max": "amax", "min": "amin"}
 
 
-def _resolve(
-    op: str, indices: Tensor, size: int | Tensor, validate: bool, opset: int
-) -> tuple[Tensor, Tensor]:
+def _resolve(op: str, indices: Tensor, size: int | Tensor, validate: bool, opset: int) -> tuple[Tensor, Tensor]:
     """Return int64 indices within bounds, and which of them were valid.
 
     Raises:
@@ -105,9 +103,7 @@ def gather_along_axis(
     return _mark(x.gather(at, index), valid)
 
 
-def _linear(
-    op: str, indices: Tensor, sizes: Sequence[int], validate: bool, opset: int
-) -> tuple[Tensor, Tensor]:
+def _linear(op: str, indices: Tensor, sizes: Sequence[int], validate: bool, opset: int) -> tuple[Tensor, Tensor]:
     """Turn index vectors (the last axis) over ``sizes`` into row-major positions."""
     limits = torch.stack([torch.scalar_tensor(s, dtype=torch.int64, device=indices.device) for s in sizes])
     index, valid = _resolve(op, indices, limits, validate, opset)

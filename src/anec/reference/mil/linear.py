@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from anec.errors import AnecError
-
-from .. import kernel
+from anec.reference import kernel
 
 _EQUATIONS = ("abcd,adce->abce", "abc,cbd->abd")
 

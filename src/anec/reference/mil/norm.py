@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from anec.errors import AnecError
+from anec.reference import kernel
 
-from .. import kernel
 from .common import Ints, per_channel, positive_axes
+from .window import pad_spatial
 
 
 def _affine(normal: Tensor, gamma: Tensor | None, beta: Tensor | None) -> Tensor:
@@ -114,9 +114,7 @@ def l2_norm(x: Tensor, *, epsilon: float = 1e-6) -> Tensor:
 
 
 @kernel("mil.local_response_norm")
-def local_response_norm(
-    x: Tensor, *, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
-) -> Tensor:
+def local_response_norm(x: Tensor, *, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
     """Return x / (k + alpha / size * sum of squares of ``size`` neighbours)^beta.
 
     The neighbours are on axis -3, at rank 3 too: a test of Apple's own holds that, although its
@@ -129,6 +127,9 @@ def local_response_norm(
     _rank_between("local_response_norm", x, 3, 5)
     if size < 1:
         raise AnecError(f"local_response_norm has size {size}", hint="1 or more")
-    squares = F.pad((x * x).movedim(-3, -1), (size // 2, (size - 1) // 2))
-    total = squares.unfold(-1, size, 1).sum(-1).movedim(-1, -3)
+    count = x.shape[-3]
+    squares = pad_spatial(x * x, ((size // 2, (size - 1) // 2), (0, 0), (0, 0)))
+    total = squares.narrow(-3, 0, count)
+    for offset in range(1, size):
+        total = total + squares.narrow(-3, offset, count)
     return x / torch.pow(k + alpha / size * total, beta)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -9,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from anec.errors import AnecError
+from anec.reference import kernel
 
-from .. import kernel
 from .common import Ints
-from .window import Pads, pad_spatial, per_axis, window_pads
+from .window import Pads, not_negative, pad_spatial, per_axis, window_pads
 
 _MAXIMUM: dict[int, Callable[..., Tensor]] = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 
@@ -52,7 +53,7 @@ def _windows(
         count = -(-(padded - window) // step) + 1
         if before + after > 0 and (count - 1) * step >= size + before:
             count -= 1
-        reach.append((before, after + max(0, (count - 1) * step + window - padded)))
+        reach.append((before, after + not_negative((count - 1) * step + window - padded)))
     return sizes, steps, pads, tuple(reach)
 
 
@@ -69,11 +70,12 @@ def _average(x: Tensor, sizes: Ints, steps: Ints) -> Tensor:
     return mean.reshape(*mean.shape[:3], rows, columns)
 
 
-def _counts(size: int, before: int, after: int, reach: int, window: int, step: int, x: Tensor) -> Tensor:
-    """Count, for each window along one axis, the positions that are not overhang."""
-    inside = torch.ones(size, dtype=x.dtype, device=x.device)
-    inside = F.pad(inside, (before, after + reach))
-    return inside.unfold(0, window, step).sum(-1)
+def _counts(x: Tensor, windows: int, window: int, step: int, first: int, end: int) -> Tensor:
+    """Count, for each window along one axis, its positions in [first, end); window 0 starts at 0."""
+    starts = torch.arange(windows, device=x.device) * step
+    counts = torch.clamp(starts + window, max=end) - torch.clamp(starts, min=first)
+    # A window with nothing to average is then 0, not 0 / 0.
+    return counts.clamp(min=1).to(x.dtype)
 
 
 @kernel("mil.avg_pool")
@@ -95,23 +97,15 @@ def avg_pool(
     Raises:
         AnecError: ranks, pads or a ceil_mode that Core ML refuses.
     """
-    sizes, steps, pads, reach = _windows(
-        "avg_pool", x, kernel_sizes, strides, pad_type, pad, ceil_mode, opset
-    )
+    sizes, steps, pads, reach = _windows("avg_pool", x, kernel_sizes, strides, pad_type, pad, ceil_mode, opset)
     rank = len(sizes)
     mean = _average(pad_spatial(x, reach), sizes, steps)
     for axis in range(rank):
-        (before, after), overhang = pads[axis], reach[axis][1] - pads[axis][1]
-        if overhang == 0 and (not exclude_padding_from_average or before + after == 0):
-            continue
-        size = x.shape[2 + axis]
-        if exclude_padding_from_average:
-            counts = _counts(size, before, after, overhang, sizes[axis], steps[axis], x)
-        else:
-            counts = _counts(size + before + after, 0, 0, overhang, sizes[axis], steps[axis], x)
-        # A window with nothing to average is 0, not 0 / 0.
-        scale = sizes[axis] / counts.clamp(min=1)
-        mean = mean * scale.reshape(-1, *[1] * (rank - 1 - axis))
+        (before, after), size = pads[axis], x.shape[2 + axis]
+        if ceil_mode or (exclude_padding_from_average and (before, after) != (0, 0)):
+            bounds = (before, before + size) if exclude_padding_from_average else (0, before + size + after)
+            counts = _counts(x, mean.shape[2 + axis], sizes[axis], steps[axis], *bounds)
+            mean = mean * (sizes[axis] / counts).reshape(-1, *[1] * (rank - 1 - axis))
     return mean
 
 
@@ -131,13 +125,9 @@ def l2_pool(
     Raises:
         AnecError: ranks, pads or a ceil_mode that Core ML refuses.
     """
-    sizes, steps, _, reach = _windows(
-        "l2_pool", x, kernel_sizes, strides, pad_type, pad, ceil_mode, opset, max_rank=2
-    )
-    squares = pad_spatial(x * x, reach)
-    for axis, (size, step) in enumerate(zip(sizes, steps, strict=True)):
-        squares = squares.unfold(2 + axis, size, step)
-    return torch.sqrt(squares.sum(tuple(range(x.dim(), squares.dim()))))
+    sizes, steps, _, reach = _windows("l2_pool", x, kernel_sizes, strides, pad_type, pad, ceil_mode, opset, max_rank=2)
+    mean = _average(pad_spatial(x * x, reach), sizes, steps)
+    return torch.sqrt(mean * math.prod(sizes))
 
 
 @kernel("mil.max_pool")

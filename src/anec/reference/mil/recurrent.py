@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from anec.errors import AnecError
+from anec.reference import kernel
 
-from .. import kernel
 from .common import choice
 
 # The parameters of hard_sigmoid and scaled_tanh are not inputs: Core ML takes its defaults.
@@ -33,9 +33,7 @@ def _activation(name: str) -> Callable[[Tensor], Tensor]:
     return ACTIVATIONS[choice("activation", name.lower(), tuple(ACTIVATIONS))]
 
 
-def _check_shapes(
-    op: str, x: Tensor, hidden: Tensor, weight_ih: Tensor, weight_hh: Tensor, gates: int
-) -> None:
+def _check_shapes(op: str, x: Tensor, hidden: Tensor, weight_ih: Tensor, weight_hh: Tensor, gates: int) -> None:
     if x.dim() != 3:
         raise AnecError(f"{op} of an x of shape {tuple(x.shape)}", hint="[sequence, batch, input]")
     size = hidden.shape[-1]
@@ -193,9 +191,7 @@ def lstm(
         outputs, h, c = _lstm_pass(walked, initial_h, initial_c, weights, acts, clip)
         return _stack(outputs, output_sequence), h, c
     if weight_ih_back is None or weight_hh_back is None:
-        raise AnecError(
-            "a bidirectional lstm has no backward weights", hint="give weight_ih_back and weight_hh_back"
-        )
+        raise AnecError("a bidirectional lstm has no backward weights", hint="give weight_ih_back and weight_hh_back")
     weights_back = (weight_ih_back, weight_hh_back, bias_back, peephole_back)
     h, h_back = initial_h.chunk(2, -1)
     c, c_back = initial_c.chunk(2, -1)

@@ -11,7 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .. import kernel
+from anec.reference import kernel
+
 from .common import Ints, choice, positive_axes, positive_axis, torch_dtype
 
 _ARG_DTYPES = ("int32", "uint16")
@@ -52,11 +53,8 @@ def _register(name: str, function: Callable[[Tensor, Ints], Tensor], fractional:
     def reduce(x: Tensor, *, axes: Ints | None = None, keep_dims: bool = False) -> Tensor:
         wide = x.to(torch.float64) if fractional and not x.is_floating_point() else x
         found = positive_axes(axes, x.dim())
-        if found:
-            result = function(wide, found)
-        else:
-            # torch takes an empty list for all axes: reduce an axis of one element instead.
-            result = function(wide.unsqueeze(0), (0,)).squeeze(0)
+        # torch takes an empty list for all axes: reduce an axis of one element instead.
+        result = function(wide, found) if found else function(wide.unsqueeze(0), (0,)).squeeze(0)
         if found and not keep_dims:
             result = result.reshape([size for axis, size in enumerate(x.shape) if axis not in found])
         return result.to(x.dtype)
@@ -73,16 +71,12 @@ for _name, _function in FRACTIONAL.items():
 
 
 def _register_arg(name: str, function: Callable[..., Tensor]) -> None:
-    def reduce_arg(
-        x: Tensor, *, axis: int = -1, keep_dims: bool = False, output_dtype: str = "int32"
-    ) -> Tensor:
+    def reduce_arg(x: Tensor, *, axis: int = -1, keep_dims: bool = False, output_dtype: str = "int32") -> Tensor:
         dtype = torch_dtype(choice(f"{name}'s output_dtype", output_dtype.lower(), _ARG_DTYPES))
         return function(x, positive_axis(axis, x.dim()), keepdim=keep_dims).to(dtype)
 
     reduce_arg.__name__ = reduce_arg.__qualname__ = name
-    reduce_arg.__doc__ = (
-        f"Apply ``{name}`` along ``axis``: int32 or uint16 positions; ties are not promised an order."
-    )
+    reduce_arg.__doc__ = f"Apply ``{name}`` along ``axis``: int32 or uint16 positions; ties are not promised an order."
     kernel(f"mil.{name}")(reduce_arg)
 
 

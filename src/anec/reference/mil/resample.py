@@ -92,9 +92,7 @@ def resample(
     """
     need_rank("resample", x, 4)
     if coordinates.dim() != 4 or coordinates.shape[-1] != 2 or _differ(coordinates.shape[0], x.shape[0]):
-        raise AnecError(
-            f"mil.resample at {tuple(coordinates.shape)} of {tuple(x.shape)}", hint="[B, h, w, 2]"
-        )
+        raise AnecError(f"mil.resample at {tuple(coordinates.shape)} of {tuple(x.shape)}", hint="[B, h, w, 2]")
     choice("mil.resample: sampling_mode", sampling_mode, ("bilinear", "nearest"))
     choice("mil.resample: padding_mode", padding_mode, ("constant", "border", "reflection", "symmetric"))
     modes = ("unnormalized", "normalized_minus_one_to_one", "normalized_zero_to_one")

@@ -88,6 +88,11 @@ def _need_space(op: str, x: Tensor) -> None:
 
 
 def need_positive(op: str, *sizes: int) -> None:
+    """Refuse a size to resize to.
+
+    Raises:
+        AnecError: a size is not positive.
+    """
     if any(is_static(size) and size < 1 for size in sizes):
         raise AnecError(f"mil.{op} to a size of {sizes}")
 
@@ -109,9 +114,7 @@ def _scaled(op: str, size: int, factor: float) -> int:
 
 
 @kernel("mil.upsample_nearest_neighbor")
-def upsample_nearest_neighbor(
-    x: Tensor, *, scale_factor_height: float = 1, scale_factor_width: float = 1
-) -> Tensor:
+def upsample_nearest_neighbor(x: Tensor, *, scale_factor_height: float = 1, scale_factor_width: float = 1) -> Tensor:
     """Resize the last two axes to floor(size * factor); element i is floor(i X / N)."""
     _need_space("upsample_nearest_neighbor", x)
     height = _scaled("upsample_nearest_neighbor", x.shape[-2], scale_factor_height)

@@ -46,9 +46,7 @@ def reshape(x: Tensor, shape: IntsLike, *, opset: int = 18) -> Tensor:
     if wanted.count(-1) > 1 or any(size < -1 for size in wanted):
         raise AnecError(f"mil.reshape to {tuple(wanted)}", hint="sizes are positive, 0, or -1 once")
     if 0 in wanted and opset < 17 and len(wanted) != x.dim():
-        raise AnecError(
-            f"mil.reshape from {tuple(x.shape)} to {tuple(wanted)}: a 0 needs equal ranks before iOS17"
-        )
+        raise AnecError(f"mil.reshape from {tuple(x.shape)} to {tuple(wanted)}: a 0 needs equal ranks before iOS17")
     offset = x.dim() - len(wanted)
     for index, size in enumerate(wanted):
         if size == 0:
@@ -145,9 +143,7 @@ def reverse(x: Tensor, *, axes: Ints | None = None) -> Tensor:
 def reverse_sequence(x: Tensor, lengths: Tensor, *, seq_axis: int = 0, batch_axis: int = 0) -> Tensor:
     """Reverse the first ``lengths[i]`` steps along ``seq_axis`` of each batch entry i."""
     sequence, batch = positive_axis(seq_axis, x.dim()), positive_axis(batch_axis, x.dim())
-    if lengths.dim() != 1 or (
-        is_static(lengths.shape[0], x.shape[batch]) and lengths.shape[0] != x.shape[batch]
-    ):
+    if lengths.dim() != 1 or (is_static(lengths.shape[0], x.shape[batch]) and lengths.shape[0] != x.shape[batch]):
         raise AnecError(f"mil.reverse_sequence takes one length for each of {x.shape[batch]} batch entries")
     if sequence == batch:
         raise AnecError("mil.reverse_sequence with one axis for both sequence and batch")
@@ -188,9 +184,7 @@ def _slices(
     rank = x.dim()
     begins, ends = ints(begin), ints(end)
     strides = (1,) * rank if stride is None else ints(stride)
-    masks = [
-        (False,) * rank if mask is None else tuple(mask) for mask in (begin_mask, end_mask, squeeze_mask)
-    ]
+    masks = [(False,) * rank if mask is None else tuple(mask) for mask in (begin_mask, end_mask, squeeze_mask)]
     if any(len(given) != rank for given in (begins, ends, strides, *masks)):
         raise AnecError(f"mil.{op} needs one begin, end, stride and mask for each of {rank} axes")
     index: list[int | slice] = []

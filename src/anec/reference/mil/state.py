@@ -13,7 +13,7 @@ from anec.reference import kernel
 
 
 @kernel("mil.read_state")
-def read_state(input: Tensor) -> Tensor:  # noqa: A002 - MIL's own name
+def read_state(input: Tensor) -> Tensor:
     """Return the value a state holds."""
     return input
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -60,15 +62,40 @@ def window_pads(
         raise AnecError("pad_type is 'same_lower'", hint="it exists from iOS16")
     pads = []
     for size, span, stride in zip(sizes, extents, strides, strict=True):
-        total = max(0, (-(-size // stride) - 1) * stride + span - size)
+        # Of stride 1 this must not mention the size: then it is a number even when the size is a symbol.
+        reach = span - 1 if stride == 1 else (-(-size // stride) - 1) * stride + span - size
+        total = not_negative(reach)
         less, more = total // 2, total - total // 2
         pads.append((less, more) if pad_type.lower() == "same" else (more, less))
     return tuple(pads)
 
 
+def not_negative(size: int) -> int:
+    """Return max(0, size), of a symbol without asking what it is."""
+    return cast("int", torch.sym_max(0, size))
+
+
 def pad_spatial(x: Tensor, pads: Sequence[tuple[int, int]], value: float = 0.0) -> Tensor:
     """Pad the trailing axes of x, given in axis order; a negative pad crops."""
-    if not any(before or after for before, after in pads):
-        return x
-    # torch lists the last axis first.
-    return F.pad(x, [entry for pair in reversed(pads) for entry in pair], value=value)
+    entries = [entry for pair in reversed(pads) for entry in pair]  # torch lists the last axis first
+    if all(isinstance(size, int) for size in (*entries, *x.shape)):
+        return F.pad(x, entries, value=value) if any(entries) else x
+    # torch's pad takes no symbol for an amount and pins the sizes of x; concatenation does neither.
+    for axis, (before, after) in zip(range(x.dim() - len(pads), x.dim()), pads, strict=True):
+        x = _pad_axis(x, axis, before, after, value)
+    return x
+
+
+def _pad_axis(x: Tensor, axis: int, before: int, after: int, value: float) -> Tensor:
+    """Pad or crop one axis; an amount that is a symbol is not negative."""
+    if isinstance(before, int) and before < 0:
+        x, before = x.narrow(axis, -before, x.shape[axis] + before), 0
+    if isinstance(after, int) and after < 0:
+        x, after = x.narrow(axis, 0, x.shape[axis] + after), 0
+
+    def block(amount: int) -> list[Tensor]:
+        if isinstance(amount, int) and amount == 0:
+            return []
+        return [x.new_full((*x.shape[:axis], amount, *x.shape[axis + 1 :]), value)]
+
+    return torch.cat([*block(before), x, *block(after)], axis)

@@ -115,18 +115,20 @@ def compile_source(
     dump_on: DumpWhen = "change",
     extra: Sequence[Instrument] = (),
     name: str = "",
+    finish: bool = True,
 ) -> CompiledModel:
     """Compile a loaded source; what :func:`compile` and the command line share.
 
     Args:
         extra: further instruments (progress, stop-after, disable), asked before the others.
         name: how metadata call the source.
+        finish: append the `finish` pipeline; without it the result is IR to look at, not a program.
     """
     settings.one_of("target", target, settings.TARGETS)
     settings.one_of("precision", precision, ("fp16", "fp32"))
     settings.one_of("io_dtype", io_dtype, ("fp32", "fp16"))
     plugin_names = settings.load_plugins(plugins)
-    steps = settings.build_pipeline(passes, precision, io_dtype)
+    steps = settings.build_pipeline(passes, precision if finish else "", io_dtype)
     if source.bind or functions:
         what = "bind" if source.bind else "functions"
         raise UnsupportedError(

@@ -1,0 +1,89 @@
+"""Constant folding.
+
+    %1 = aten.arange.default() {end=4} : i64[4]
+    %2 = aten.mul.Tensor(%1, 2) : i64[4]           ->      %2 = weight "main._2" : i64[4]
+
+Only what is small is folded. A constant of more than ``budget`` bytes stays an op on references:
+emission computes such ops one at a time, so no pass ever holds a second copy of a model's weights.
+For the same reason an op that merely moves or repeats the elements of a weight stays, unless its
+result is tiny. Random numbers are never folded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+
+from anec.errors import UnsupportedError
+from anec.ir.facts import constants
+from anec.ir.graph import Graph, Op, Value
+from anec.passes.common import FILLS, MOVES
+from anec.pipeline.base import Close, Context, Pass
+from anec.pipeline.registry import register
+
+# Below this, a moved or repeated weight is worth its copy: rules see numbers, not an expression.
+_TINY = 4096
+
+
+@register
+@dataclass
+class FoldConstants(Pass):
+    """Compute small constant expressions now.
+
+    Attributes:
+        budget: the largest result in bytes that is folded.
+    """
+
+    name = "fold-constants"
+    # Each folded result is rounded to its declared dtype, as emission would round it.
+    fidelity = Close(rtol=1e-6, atol=1e-6)
+
+    budget: int = 1 << 20
+
+    def run(self, graph: Graph, ctx: Context) -> None:
+        known = constants(graph)
+        unreadable = {v for v in graph.weights.values() if v.weight is not None and v.weight.data is None}
+        folded: set[Value] = set()
+        for op in list(graph.ops()):
+            # `known` holds no op whose operands vary; its results say so, unless it has none.
+            if op.graph is not graph or not op.results or op.results[0] not in known:
+                continue
+            if unreadable.intersection(op.inputs):
+                unreadable.update(op.results)
+            elif self.is_small(op):
+                _fold(op, ctx, folded)
+
+    def is_small(self, op: Op) -> bool:
+        """True when the results of ``op`` are worth holding as weights."""
+        if any(not result.tensor.is_static for result in op.results):
+            return False
+        size = sum(result.tensor.bytes for result in op.results)
+        return size <= (min(_TINY, self.budget) if op.name in MOVES or op.name in FILLS else self.budget)
+
+
+def _fold(op: Op, ctx: Context, folded: set[Value]) -> None:
+    """Fold ``op``, and drop the weights made on the way that nothing else needs."""
+    from anec.passes.folding import fold
+
+    weights = dict.fromkeys(value for value in op.inputs if value.weight is not None)
+    names = [result.name for result in op.results]
+    count = len(ctx.graph.weights)
+    try:
+        fold(op, ctx)
+    except UnsupportedError:
+        # No kernel runs the op here; a lowering may still know what to do with it.
+        return
+    made = list(islice(reversed(ctx.graph.weights.values()), len(ctx.graph.weights) - count))
+    folded.update(made)
+    if op.graph is None:
+        used = [name for name in names if name not in ctx.graph.values]
+        for value, name in zip(reversed(made), used, strict=False):
+            ctx.graph.rename(value, name)
+    for value in weights:
+        if value in folded and not value.uses and not value.is_output and value.weight is not None:
+            ctx.graph.remove_weight(value)
+            del ctx.module.weights[value.weight.name]
+            folded.discard(value)
+
+
+__all__ = ["FoldConstants"]

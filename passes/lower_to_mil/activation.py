@@ -1,0 +1,78 @@
+"""Activations of the `nn` dialect.
+
+    %y = nn.gelu(%x) {approximate="tanh"}     ->     %y = mil.gelu(%x) {mode="TANH_APPROXIMATION"}
+    %y = nn.hard_swish(%x)                    ->     %1 = mil.sigmoid_hard(%x) {alpha=0.1666, beta=0.5}
+                                                     %y = mil.mul(%x, %1)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from anec.dialects import mil, nn
+from anec.ir.graph import Op, Value
+from anec.ir.opdef import OpDef
+from anec.ir.types import DType
+from anec.passes.lower_to_mil.typing import axis, number, result_type, value
+from anec.rewrite import Rule, reject, rewrite
+
+_GELU_MODES = {"none": "EXACT", "tanh": "TANH_APPROXIMATION", "sigmoid": "SIGMOID_APPROXIMATION"}
+
+
+def _hard_sigmoid(x: Value) -> Value:
+    return mil.sigmoid_hard(x, alpha=1 / 6, beta=0.5)
+
+
+def _log_sigmoid(x: Value) -> Value:
+    """-softplus(-x): no exponential of a large number, no logarithm of zero."""
+    return mil.mul(mil.softplus(mil.mul(x, -1.0)), -1.0)
+
+
+_POINTWISE: dict[OpDef, Callable[[Value], Value]] = {
+    nn.silu: lambda x: mil.silu(x),
+    nn.mish: lambda x: mil.mul(x, mil.tanh(mil.softplus(x))),
+    nn.hard_sigmoid: _hard_sigmoid,
+    nn.hard_swish: lambda x: mil.mul(x, _hard_sigmoid(x)),
+    nn.log_sigmoid: _log_sigmoid,
+}
+
+
+def _pointwise(source: OpDef, build: Callable[[Value], Value]) -> Rule:
+    @rewrite(source, name=source.root)
+    def lower(op: Op) -> Value:
+        return build(value(op.operand("x"), result_type(op).dtype))
+
+    return lower
+
+
+@rewrite(nn.gelu)
+def gelu(op: Op) -> Value:
+    mode = _GELU_MODES.get(str(op.attr("approximate")))
+    if mode is None:
+        reject(f"there is no gelu {op.attr('approximate')!r}")
+    return mil.gelu(value(op.operand("x"), result_type(op).dtype), mode=mode)
+
+
+@rewrite(nn.softplus)
+def softplus(op: Op) -> Value:
+    """Linear beyond the threshold, as torch has it; the other branch may overflow there."""
+    x = value(op.operand("x"), result_type(op).dtype)
+    beta, threshold = number(op.attr("beta"), DType.F32), number(op.attr("threshold"), DType.F32)
+    assert isinstance(beta, float) and isinstance(threshold, float)
+    if beta == 0:
+        reject("beta is 0")
+    scaled = x if beta == 1 else mil.mul(x, beta)
+    curve = mil.softplus(scaled)
+    if beta != 1:
+        curve = mil.mul(curve, 1 / beta)
+    return mil.select(mil.greater(scaled, threshold), x, curve)
+
+
+@rewrite(nn.glu)
+def glu(op: Op) -> Value:
+    x = value(op.operand("x"), result_type(op).dtype)
+    kept, gate = mil.split.many(x, num_splits=2, axis=axis(op.attr("axis"), x.rank))
+    return mil.mul(kept, mil.sigmoid(gate))
+
+
+RULES: list[Rule] = [*(_pointwise(source, build) for source, build in _POINTWISE.items()), gelu, softplus, glu]

@@ -1,0 +1,150 @@
+"""Tensors made from nothing: fills, ranges, triangles.
+
+    %y = aten.full.default() {size=[2,3], fill_value=0.5}     ->     %y = mil.fill([2,3]) {value=0.5}
+    %y = aten.tril.default(%x) {diagonal=-1}                   ->     %y = mil.select(%mask, %x, 0.0)
+
+These are constants mostly, so they are computed before emission and their ops cost nothing. A
+tensor that torch leaves uninitialised is zeros.
+"""
+
+from __future__ import annotations
+
+
+from anec.dialects import mil
+from anec.ir.attrs import Attr, Literal
+from anec.ir.graph import Op, Value
+from anec.ir.types import DType
+from anec.passes.lower_to_mil.elementwise import same
+from anec.passes.lower_to_mil.roots import each
+from anec.passes.lower_to_mil.shared import as_value, choose, filled, filled_like
+from anec.passes.lower_to_mil.typing import cast, int32, result_type, static
+from anec.rewrite import Rule, reject, rewrite
+
+
+def _fill(op: Op, given: Attr) -> Value:
+    """The number in the shape of the result; a symbolic shape is read off ``self`` if that has it."""
+    type_ = result_type(op)
+    if type_.is_static:
+        return filled(type_.static_shape, given, type_.dtype)
+    like = op.operand("self") if "self" in op.defn.by_name else None
+    if isinstance(like, Value) and like.tensor.shape == type_.shape:
+        return filled_like(like, given, type_.dtype)
+    reject(f"the shape of {type_} is symbolic")
+
+
+@rewrite(each("full", "full_like", "new_full", "scalar_tensor", "fill.Scalar"))
+def full(op: Op) -> Value:
+    for name in ("fill_value", "value", "s"):
+        if name in op.defn.by_name:
+            given = op.attr(name)
+            if not isinstance(given, (bool, int, float)):
+                reject(f"{name} is {given}, not a number known here")
+            return _fill(op, given)
+    raise AssertionError(op.name)
+
+
+@rewrite(each("ones", "ones_like", "new_ones"))
+def ones(op: Op) -> Value:
+    return _fill(op, 1)
+
+
+@rewrite(
+    each(
+        "zeros",
+        "zeros_like",
+        "new_zeros",
+        "zero",
+        "empty.memory_format",
+        "empty_like",
+        "empty_strided",
+        "empty_permuted",
+        "new_empty",
+        "new_empty_strided",
+        "_efficientzerotensor",
+    )
+)
+def zeros(op: Op) -> Value:
+    return _fill(op, 0)
+
+
+@rewrite(each("arange", "arange.start", "arange.start_step"))
+def arange(op: Op) -> Value:
+    """Floats are start + step * i over whole i, as torch has them: no error adds up."""
+    type_ = result_type(op)
+    (size,) = static(type_)
+    start, step = (op.attr(name) if name in op.defn.by_name else None for name in ("start", "step"))
+    first, by = (0 if start is None else start), (1 if step is None else step)
+    if not isinstance(first, (int, float)) or not isinstance(by, (int, float)):
+        reject("its bounds are symbolic")
+    return _progression(size, first, by, type_.dtype)
+
+
+@rewrite(each("linspace"))
+def linspace(op: Op) -> Value:
+    type_ = result_type(op)
+    (size,) = static(type_)
+    start, end = op.attr("start"), op.attr("end")
+    if not isinstance(start, (int, float)) or not isinstance(end, (int, float)) or not type_.dtype.is_float:
+        reject("only numbers known here and float results")
+    return _progression(size, float(start), (end - start) / max(size - 1, 1), type_.dtype)
+
+
+def _progression(size: int, first: float, by: float, dtype: DType) -> Value:
+    if size == 0:
+        return filled((0,), 0, dtype)
+    if not dtype.is_float or (float(first).is_integer() and float(by).is_integer()):
+        begin, step = int(first), int(by)
+        counted = mil.range_1d(end=int32(begin + size * step), start=int32(begin), step=int32(step))
+        return as_value(cast(counted, dtype))
+    steps = as_value(cast(mil.range_1d(end=size, start=0, step=1), DType.F32))
+    scaled = steps if by == 1 else mil.mul(steps, float(by))
+    return as_value(cast(scaled if first == 0 else mil.add(scaled, float(first)), dtype))
+
+
+@rewrite(each("eye", "eye.m"))
+def eye(op: Op) -> Value:
+    type_ = result_type(op)
+    return mil.band_part(filled(static(type_), 1, type_.dtype), lower=0, upper=0)
+
+
+@rewrite(each("tril", "triu"))
+def triangle(op: Op) -> Value:
+    """One band_part where the diagonal is kept; a triangle beside it is what the other one leaves."""
+    type_ = result_type(op)
+    x = same(op)
+    diagonal = op.attr("diagonal")
+    if not isinstance(diagonal, int):
+        reject(f"the diagonal is {diagonal}")
+    lower = op.defn.root == "tril"
+    reach = diagonal if lower else -diagonal
+    if reach >= 0:
+        return _band(x, lower, reach)
+    outside = _band(filled(static(type_)[-2:], True, DType.BOOL), not lower, -reach - 1)
+    return choose(outside, Literal(0), x, type_)
+
+
+def _band(x: Value, lower: bool, reach: int) -> Value:
+    """All of one side, and ``reach`` diagonals of the other."""
+    return mil.band_part(x, lower=-1 if lower else reach, upper=reach if lower else -1)
+
+
+@rewrite(
+    each(
+        "rand",
+        "randn",
+        "randint",
+        "randint.low",
+        "randperm",
+        "rand_like",
+        "randn_like",
+        "randint_like",
+        "bernoulli",
+        "multinomial",
+        "normal_functional",
+    )
+)
+def random(op: Op) -> Value:
+    reject("it draws random numbers; make the random tensor an input of the model")
+
+
+RULES: list[Rule] = [full, ones, zeros, arange, linspace, eye, triangle, random]

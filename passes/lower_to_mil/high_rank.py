@@ -1,0 +1,250 @@
+"""Tensors of rank 6 and more, which Core ML does not have.
+
+Chains of views and permutes whose ends are of rank 5 or less are lowered as a whole:
+
+    %1 = aten.view.default(%x) {size=[2, 7, 8, 7, 8, 96]}
+    %2 = aten.permute.default(%1) {dims=[0, 1, 3, 2, 4, 5]}
+    %y = aten.view.default(%2) {size=[98, 64, 96]}
+        ->
+    %1 = mil.reshape(%x, [14, 8, 7, 768])
+    %2 = mil.transpose(%1) {perm=[0, 2, 1, 3]}
+    %y = mil.reshape(%2, [98, 64, 96])
+
+Any other op between them first becomes the same op on fewer axes, between two views:
+
+    %y = aten.sum.dim_IntList(%x) {dim=[3, 5]}     with %x: f32[2,3,4,2,4,2]
+        ->
+    %1 = aten.view.default(%x) {size=[24, 2, 4, 2]}
+    %2 = aten.sum.dim_IntList(%1) {dim=[1, 3]}
+    %y = aten.view.default(%2) {size=[2, 3, 4, 4]}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+
+from anec.dialects import aten
+from anec.ir.attrs import Attr
+from anec.ir.build import Builder
+from anec.ir.dims import Dim
+from anec.ir.facts import is_constant
+from anec.ir.graph import Op, Value
+from anec.ir.opdef import Kind, OpDef
+from anec.passes.lower_to_mil.movement import moved, permutation, unsupported_rank
+from anec.passes.lower_to_mil.permutation import MAX_RANK, Movement, volume
+from anec.passes.lower_to_mil.shape import PERMUTATIONS, RESHAPES
+from anec.passes.lower_to_mil.typing import axes, axis, dtype_of, result_type, value
+from anec.rewrite import Rule, reject, rewrite
+
+_SAME = ("clone", "alias", "detach", "contiguous", "lift_fresh_copy", "lift_fresh")
+_SAME_DEFNS = tuple(getattr(aten, name).default for name in _SAME)
+
+
+# -- chains of views and permutes ----------------------------------------------------------------
+
+
+def _chain(op: Op) -> Value:
+    """The first op whose result is of rank 5 or less takes the chain above it along."""
+    kind = result_type(op)
+    if not any(operand.rank > MAX_RANK for operand in op.inputs[:1]):
+        reject(f"the operand of {op.name} has {MAX_RANK} axes or fewer")
+    if kind.rank > MAX_RANK:
+        reject(f"%{op.results[0].name} has rank {kind.rank}; it is lowered with its users")
+    steps: list[Op] = []
+    at: Value | None = op.results[0]
+    while at is not None and at.op is not None and (at.rank > MAX_RANK or at.op is op) and not _is_mil(at.op):
+        steps.append(at.op)
+        at = next(iter(at.op.inputs), None)
+    if at is None or (at.rank > MAX_RANK and not is_constant(at)):
+        name = at.name if at is not None else op.results[0].name
+        raise unsupported_rank(op, f"%{name} is an input of the model")
+    if dtype_of(at) is not at.tensor.dtype:
+        reject(f"%{at.name} is not lowered yet")
+    buffer = value(at, kind.dtype)
+    movement = Movement.of(at.tensor.shape)
+    for step in reversed(steps):
+        buffer, movement = _apply(step, buffer, movement)
+    return moved(buffer, movement, kind.shape)
+
+
+def _is_mil(op: Op) -> bool:
+    return op.defn.dialect == "mil"
+
+
+def _apply(step: Op, buffer: Value, movement: Movement) -> tuple[Value, Movement]:
+    if step.defn in _SAME_DEFNS:
+        return buffer, movement
+    order = permutation(step)
+    if order is not None:
+        return buffer, movement.permuted(order)
+    if step.defn not in RESHAPES:
+        raise unsupported_rank(step, "no lowering takes it apart")
+    shape = step.results[0].tensor.shape
+    viewed = movement.viewed(shape)
+    if viewed is not None:
+        return buffer, viewed
+    # The new axes straddle the buffer's parts: bring it into order, and start again from there.
+    dense = moved(buffer, movement, (volume(shape),))
+    return dense, Movement.of(shape)
+
+
+# -- the same op on fewer axes -------------------------------------------------------------------
+
+
+def _grouped(flags: Sequence[Hashable], sizes: Sequence[Dim]) -> list[list[int]]:
+    """Neighbouring axes that an op treats alike, as groups; an axis of size 1 joins any."""
+    groups: list[list[int]] = []
+    known: list[Hashable] = []
+    for index, (flag, size) in enumerate(zip(flags, sizes, strict=True)):
+        free = size == 1
+        if groups and (free or known[-1] is None or known[-1] == flag):
+            groups[-1].append(index)
+            known[-1] = known[-1] if free else flag
+        else:
+            groups.append([index])
+            known.append(None if free else flag)
+    return groups
+
+
+def _fits(op: Op, groups: Sequence[Sequence[int]]) -> None:
+    if len(groups) > MAX_RANK:
+        raise unsupported_rank(op, f"it needs {len(groups)} axes at once")
+
+
+def _is_high(op: Op) -> bool:
+    return any(v.rank > MAX_RANK for v in (*op.inputs, *op.results))
+
+
+def _require_high(op: Op) -> None:
+    if not _is_high(op):
+        reject(f"the tensors of {op.name} have {MAX_RANK} axes or fewer")
+
+
+def _view(x: Value, shape: Sequence[Dim]) -> Value:
+    return x if x.tensor.shape == tuple(shape) else aten.view.default(x, tuple(shape))
+
+
+def _again(op: Op, operands: dict[str, object], **attrs: Attr) -> tuple[Value, ...]:
+    """The same op on other operands."""
+    bound: dict[str, object] = {**op.arguments(), **op.attrs, **operands, **attrs}
+    bound = {name: given for name, given in bound.items() if given is not None}
+    return tuple(Builder.current(op.name).create(op.defn, bound).results)
+
+
+def _merged(shape: Sequence[Dim], groups: Sequence[Sequence[int]]) -> tuple[Dim, ...]:
+    return tuple(volume([shape[index] for index in group]) for group in groups)
+
+
+def _elementwise(op: Op) -> Value:
+    """Axes along which the same operands broadcast are merged."""
+    _require_high(op)
+    shape = op.results[0].tensor.shape
+    padded = {
+        operand: (*(1,) * (len(shape) - operand.rank), *operand.tensor.shape) for operand in dict.fromkeys(op.inputs)
+    }
+    flags = [tuple(sizes[index] == shape[index] for sizes in padded.values()) for index in range(len(shape))]
+    groups = _grouped(flags, shape)
+    _fits(op, groups)
+    small = {
+        operand: _view(operand, _merged(sizes, groups)) if operand.rank else operand
+        for operand, sizes in padded.items()
+    }
+    (result,) = _again(
+        op, {name: small[given] if isinstance(given, Value) else given for name, given in op.arguments().items()}
+    )
+    return _view(result, shape)
+
+
+def _reduction(op: Op) -> Value:
+    """Neighbouring axes that are all reduced, or all kept, are merged."""
+    _require_high(op)
+    x = op.value("self")
+    shape = x.tensor.shape
+    reduced = set(axes(op.attr("dim"), x.rank))
+    wide = {index for index in reduced if shape[index] != 1}
+    # An axis of size 1 joins its neighbours, unless only such axes are reduced.
+    groups = _grouped([index in reduced for index in range(x.rank)], shape if wide else [0] * x.rank)
+    _fits(op, groups)
+    small = _view(x, _merged(shape, groups))
+    dims = tuple(number for number, group in enumerate(groups) if any(i in (wide or reduced) for i in group))
+    (result,) = _again(op, {"self": small}, dim=dims, keepdim=False)
+    return _view(result, op.results[0].tensor.shape)
+
+
+def _along_one_axis(op: Op) -> list[Value]:
+    """Only one axis matters: what is before it is merged, and what is after it."""
+    _require_high(op)
+    name = "self" if "self" in op.defn.by_name else "tensors"
+    variadic = op.defn.by_name[name].kind is Kind.VARIADIC
+    operands = [operand for operand in (op.variadic(name) if variadic else [op.value(name)]) if isinstance(operand, Value)]
+    stacks = op.defn.root == "stack"
+    dim_name = "dim" if "dim" in op.defn.by_name else "dimension"
+    at = axis(op.attr(dim_name), operands[0].rank + stacks)
+    small: list[Value] = []
+    for operand in operands:
+        shape = operand.tensor.shape
+        middle = () if stacks else (shape[at],)
+        small.append(_view(operand, (volume(shape[:at]), *middle, volume(shape[at + (not stacks) :]))))
+    given: dict[str, object] = {name: small if variadic else small[0]}
+    results = _again(op, given, **{dim_name: 1})
+    return [_view(result, old.tensor.shape) for result, old in zip(results, op.results, strict=True)]
+
+
+def _expansion(op: Op) -> Value:
+    """Neighbouring axes that are all repeated, or all kept, are merged."""
+    _require_high(op)
+    x, shape = op.value("self"), op.results[0].tensor.shape
+    padded = (*(1,) * (len(shape) - x.rank), *x.tensor.shape)
+    groups = _grouped([given == wanted for given, wanted in zip(padded, shape, strict=True)], shape)
+    _fits(op, groups)
+    small = _view(x, _merged(padded, groups))
+    return _view(aten.expand.default(small, _merged(shape, groups)), shape)
+
+
+def _flip(op: Op) -> Value:
+    """Axes that stay are merged."""
+    _require_high(op)
+    x = op.value("self")
+    shape = x.tensor.shape
+    flipped = set(axes(op.attr("dims"), x.rank)) if op.attr("dims") else set()
+    groups = _grouped([index if index in flipped else -1 for index in range(x.rank)], shape)
+    _fits(op, groups)
+    dims = tuple(number for number, group in enumerate(groups) if any(i in flipped and shape[i] != 1 for i in group))
+    (result,) = _again(op, {"self": _view(x, _merged(shape, groups))}, dims=dims)
+    return _view(result, shape)
+
+
+_ELEMENTWISE = (
+    "add.Tensor sub.Tensor mul.Tensor div.Tensor add.Scalar sub.Scalar mul.Scalar div.Scalar rsub.Scalar pow.Tensor_Scalar "
+    "pow.Tensor_Tensor neg abs sqrt rsqrt exp log relu sigmoid tanh sin cos floor ceil round square reciprocal silu gelu "
+    "clamp clamp_min clamp_max hardtanh maximum minimum where.self eq.Tensor ne.Tensor lt.Tensor le.Tensor gt.Tensor "
+    "ge.Tensor eq.Scalar ne.Scalar lt.Scalar le.Scalar gt.Scalar ge.Scalar logical_and logical_or logical_not bitwise_and.Tensor "
+    "bitwise_or.Tensor bitwise_not masked_fill.Scalar masked_fill.Tensor _to_copy to.dtype"
+).split()
+_REDUCTIONS = "mean.dim sum.dim_IntList amax amin var.correction std.correction logsumexp".split()
+_ONE_AXIS = (
+    "select.int slice.Tensor narrow split.Tensor split_with_sizes unbind.int chunk unfold cat stack cumsum _softmax "
+    "softmax.int _log_softmax log_softmax.int index_select"
+).split()
+_EXPANSIONS = ("expand",)
+
+
+def _definitions(names: Sequence[str]) -> list[OpDef]:
+    return [aten.resolve(name if "." in name else f"{name}.default") for name in names]
+
+
+def _rules(defns: Sequence[OpDef], lower: Callable[[Op], Value | list[Value]], prefix: str) -> list[Rule]:
+    return [
+        rewrite(defn, name=f"{prefix}_{defn.name.removeprefix('aten.').removesuffix('.default').replace('.', '_')}")(lower)
+        for defn in defns
+    ]
+
+
+RULES: list[Rule] = [
+    *_rules((*RESHAPES, *PERMUTATIONS, *_SAME_DEFNS), _chain, "chain"),
+    *_rules(_definitions(_ELEMENTWISE), _elementwise, "merge_axes"),
+    *_rules(_definitions(_REDUCTIONS), _reduction, "merge_axes"),
+    *_rules(_definitions(_ONE_AXIS), _along_one_axis, "merge_axes"),
+    *_rules(_definitions(_EXPANSIONS), _expansion, "merge_axes"),
+    rewrite(aten.flip.default, name="merge_axes_flip")(_flip),
+]

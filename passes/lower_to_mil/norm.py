@@ -1,0 +1,177 @@
+"""Norms.
+
+    %y = nn.layer_norm(%x, %w, %b) {axes=[-1]}     ->     %y = mil.layer_norm(%x, %w, %b) {axes=[-1]}
+    %y = nn.rms_norm(%x, %w) {axes=[-1]}           ->     %1 = mil.mul(%x, %x)
+                                                          %2 = mil.reduce_mean(%1) {axes=[-1], keep_dims=true}
+                                                          %3 = mil.rsqrt(%2) {epsilon=1e-06}
+                                                          %4 = mil.mul(%x, %3)
+                                                          %y = mil.mul(%4, %w)
+
+Core ML wants the weights of its norms constant; computed ones become products and sums.
+"""
+
+from __future__ import annotations
+
+from anec.dialects import mil, nn
+from anec.errors import UnsupportedError
+from anec.ir.dims import Dim, Expr
+from anec.ir.facts import is_constant
+from anec.ir.graph import Op, Value
+from anec.ir.types import DType
+from anec.passes.lower_to_mil.permutation import volume
+from anec.passes.lower_to_mil.typing import axes, axis, cast, number, result_type, value
+from anec.rewrite import Rule, reject, rewrite
+
+
+def _weight(op: Op, name: str, dtype: DType) -> Value | None:
+    found = cast(op.operand(name), dtype)
+    return found if isinstance(found, Value) else None
+
+
+def _constant(*values: Value | None) -> bool:
+    return all(value is None or is_constant(value) for value in values)
+
+
+def _epsilon(op: Op) -> float:
+    found = number(op.attr("epsilon"), DType.F32)
+    assert isinstance(found, float)
+    return found
+
+
+def _affine(x: Value, weight: Value | None, bias: Value | None) -> Value:
+    x = x if weight is None else mil.mul(x, weight)
+    return x if bias is None else mil.add(x, bias)
+
+
+def _along(vector: Value | None, rank: int, found: tuple[int, ...]) -> Value | None:
+    """A weight of the shape of the axes ``found``, so that it broadcasts against rank ``rank``."""
+    if vector is None or found == tuple(range(rank - len(found), rank)):
+        return vector
+    missing = tuple(index - found[0] for index in range(found[0], rank) if index not in found)
+    return mil.expand_dims(vector, axes=missing)
+
+
+def _per_channel(vector: Value | None, rank: int) -> Value | None:
+    return _along(vector, rank, (1,))
+
+
+def _reshaped(x: Value, shape: tuple[Dim, ...]) -> Value:
+    """``x`` in another shape, in which at most one size may be symbolic.
+
+    Raises:
+        Reject: several are.
+    """
+    if x.tensor.shape == shape:
+        return x
+    symbolic = [index for index, dim in enumerate(shape) if isinstance(dim, Expr)]
+    if len(symbolic) > 1:
+        reject(f"{x.tensor} is reshaped with several symbolic sizes")
+    return mil.reshape(x, shape=tuple(-1 if isinstance(dim, Expr) else dim for dim in shape))
+
+
+@rewrite(nn.layer_norm)
+def layer_norm(op: Op) -> Value:
+    type_ = result_type(op)
+    x = value(op.operand("x"), type_.dtype)
+    weight, bias = _weight(op, "weight", type_.dtype), _weight(op, "bias", type_.dtype)
+    if type_.rank > 5:
+        raise UnsupportedError(f"layer norm of {type_}", hint="Core ML's tensors have rank 5 at most")
+    settings = {"axes": op.attr("axes"), "epsilon": _epsilon(op)}
+    if _constant(weight, bias):
+        return mil.layer_norm(x, gamma=weight, beta=bias, **settings)
+    found = axes(op.attr("axes"), x.rank)
+    return _affine(mil.layer_norm(x, **settings), _along(weight, x.rank, found), _along(bias, x.rank, found))
+
+
+@rewrite(nn.rms_norm)
+def rms_norm(op: Op) -> Value:
+    type_ = result_type(op)
+    x = value(op.operand("x"), type_.dtype)
+    found = axes(op.attr("axes"), x.rank)
+    mean = mil.reduce_mean(mil.mul(x, x), axes=op.attr("axes"), keep_dims=True)
+    weight = _along(_weight(op, "weight", type_.dtype), x.rank, found)
+    return _affine(mil.mul(x, mil.rsqrt(mean, epsilon=_epsilon(op))), weight, None)
+
+
+@rewrite(nn.l2_norm)
+def l2_norm(op: Op) -> Value:
+    """Not mil.l2_norm, which is over the last three axes together and adds its epsilon to the sum."""
+    x = value(op.operand("x"), result_type(op).dtype)
+    norm = mil.reduce_l2_norm(x, axes=op.attr("axes"), keep_dims=True)
+    return mil.real_div(x, mil.maximum(norm, _epsilon(op)))
+
+
+@rewrite(nn.group_norm)
+def group_norm(op: Op) -> Value:
+    """A layer norm over [channels of the group, space]; weights are by channel, so they come after."""
+    type_ = result_type(op)
+    x = value(op.operand("x"), type_.dtype)
+    groups = op.attr("groups")
+    weight, bias = _weight(op, "weight", type_.dtype), _weight(op, "bias", type_.dtype)
+    channels = type_.shape[1]
+    if groups == channels and type_.rank > 2:
+        return _instance_norm(x, weight, bias, _epsilon(op))
+    if groups == 1 and type_.rank <= 5:
+        normal = mil.layer_norm(x, axes=tuple(range(1, x.rank)), epsilon=_epsilon(op))
+    else:
+        if not isinstance(channels, int) or not isinstance(groups, int):
+            reject(f"the channels of {type_} are symbolic")
+        grouped = _reshaped(x, (type_.shape[0], groups, channels // groups, volume(type_.shape[2:])))
+        normal = _reshaped(mil.layer_norm(grouped, axes=(2, 3), epsilon=_epsilon(op)), type_.shape)
+    return _affine(normal, _per_channel(weight, x.rank), _per_channel(bias, x.rank))
+
+
+@rewrite(nn.instance_norm)
+def instance_norm(op: Op) -> Value:
+    type_ = result_type(op)
+    weight, bias = _weight(op, "weight", type_.dtype), _weight(op, "bias", type_.dtype)
+    return _instance_norm(value(op.operand("x"), type_.dtype), weight, bias, _epsilon(op))
+
+
+def _instance_norm(x: Value, weight: Value | None, bias: Value | None, epsilon: float) -> Value:
+    """Core ML takes ranks 3 and 4: more space axes are one."""
+    shape = x.tensor.shape
+    flat = x if x.rank <= 4 else _reshaped(x, (*shape[:2], volume(shape[2:])))
+    if _constant(weight, bias):
+        return _reshaped(mil.instance_norm(flat, gamma=weight, beta=bias, epsilon=epsilon), shape)
+    normal = _reshaped(mil.instance_norm(flat, epsilon=epsilon), shape)
+    return _affine(normal, _per_channel(weight, x.rank), _per_channel(bias, x.rank))
+
+
+@rewrite(nn.batch_norm)
+def batch_norm(op: Op) -> Value:
+    """Core ML takes ranks 3 to 5 and constant statistics; else x * scale + shift, both by channel."""
+    type_ = result_type(op)
+    x = value(op.operand("x"), type_.dtype)
+    mean, variance = value(op.operand("mean"), type_.dtype), value(op.operand("variance"), type_.dtype)
+    weight, bias = _weight(op, "weight", type_.dtype), _weight(op, "bias", type_.dtype)
+    if 3 <= x.rank <= 5 and _constant(mean, variance, weight, bias):
+        return mil.batch_norm(x, mean, variance, gamma=weight, beta=bias, epsilon=_epsilon(op))
+    spread = mil.sqrt(mil.add(variance, _epsilon(op)))
+    scale = mil.real_div(1.0 if weight is None else weight, spread)
+    offset = mil.mul(mean, scale)
+    shift = mil.mul(offset, -1.0) if bias is None else mil.sub(bias, offset)
+    return _affine(x, _per_channel(scale, x.rank), _per_channel(shift, x.rank))
+
+
+@rewrite(nn.log_softmax)
+def log_softmax(op: Op) -> Value:
+    """x - max - log(sum(exp(x - max))): nothing overflows, and the sum is 1 at least."""
+    x = value(op.operand("x"), result_type(op).dtype)
+    if x.rank == 0:
+        return mil.sub(x, x)
+    over = (axis(op.attr("axis"), x.rank),)
+    lowered = mil.sub(x, mil.reduce_max(x, axes=over, keep_dims=True))
+    total = mil.reduce_sum(mil.exp(lowered), axes=over, keep_dims=True)
+    return mil.sub(lowered, mil.log(total))
+
+
+RULES: list[Rule] = [
+    layer_norm,
+    rms_norm,
+    l2_norm,
+    group_norm,
+    instance_norm,
+    batch_norm,
+    log_softmax,
+]

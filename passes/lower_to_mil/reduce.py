@@ -1,0 +1,236 @@
+"""Reductions over axes: sums, means, extrema, products, tests, norms, log-sum-exp.
+
+    %y = aten.mean.dim(%x) {dim=[-1]}     ->     %y = mil.reduce_mean(%x) {axes=[1], keep_dims=false}
+
+MIL reduces numbers, not bools: those go through float32, as int32 is for the CPU alone.
+"""
+
+from __future__ import annotations
+
+import math
+
+from anec.dialects import mil
+from anec.ir.graph import Op, Value
+from anec.ir.opdef import OpDef
+from anec.ir.types import DType
+from anec.passes.lower_to_mil.roots import each
+from anec.passes.lower_to_mil.shared import as_value, carrier, count
+from anec.passes.lower_to_mil.typing import axes, axis, cast, dtype_of, result_type, value
+from anec.rewrite import Rule, reject, rewrite
+
+
+def reduced_axes(op: Op, rank: int) -> tuple[int, ...]:
+    """The axes an op reduces, ascending; all when it names none."""
+    return axes(op.attr("dim"), rank) if "dim" in op.defn.by_name else tuple(range(rank))
+
+
+def keeps(op: Op) -> bool:
+    """True when the reduced axes stay, with size 1."""
+    return "keepdim" in op.defn.by_name and bool(op.attr("keepdim"))
+
+
+def reduced(target: OpDef, x: Value, over: tuple[int, ...], keep: bool) -> Value:
+    """``target`` over axes of ``x``; a scalar has none, and each reduction of one number is itself."""
+    if not over:
+        return _of_scalar(target, x)
+    return target(x, axes=over, keep_dims=keep)
+
+
+def _of_scalar(target: OpDef, x: Value) -> Value:
+    if target.root in ("reduce_l1_norm", "reduce_l2_norm"):
+        return mil.abs(x)
+    return mil.square(x) if target.root == "reduce_sum_square" else x
+
+
+def _reduction(name: str, target: OpDef, *roots: str) -> Rule:
+    @rewrite(each(*roots), name=f"lower_{name}")
+    def lower(op: Op) -> Value:
+        dtype = result_type(op).dtype
+        x = value(op.operand("self"), carrier(dtype))
+        result = reduced(target, x, reduced_axes(op, x.rank), keeps(op))
+        return as_value(cast(result, dtype))
+
+    return lower
+
+
+def _test(name: str, target: OpDef) -> Rule:
+    @rewrite(each(name, f"{name}.dim", f"{name}.dims", *_TESTS_OF_BOOLS[name]), name=f"lower_{name}")
+    def lower(op: Op) -> Value:
+        """The largest, or smallest, of 0 and 1. An empty list of axes reduces none in any.dims."""
+        truth = value(op.operand("self"), DType.BOOL)
+        over = reduced_axes(op, truth.rank)
+        if op.name.endswith(".dims") and op.attr("dim") == ():
+            over = ()
+        if not over:
+            return as_value(cast(truth, result_type(op).dtype))
+        found = target(cast(truth, carrier(DType.BOOL)), axes=over, keep_dims=keeps(op))
+        return as_value(cast(mil.cast(found, dtype="bool"), result_type(op).dtype))
+
+    return lower
+
+
+_TESTS_OF_BOOLS = {"any": ("_is_any_true",), "all": ("_is_all_true",)}
+
+
+@rewrite(each("max.dim", "min.dim"))
+def extremum_along(op: Op) -> tuple[Value, Value]:
+    """The value and where it is; of equal values Core ML does not promise the first."""
+    dtype = result_type(op).dtype
+    x = value(op.operand("self"), carrier(dtype))
+    at, keep = axis(op.attr("dim"), x.rank), keeps(op)
+    if x.rank == 0:
+        return as_value(cast(x, dtype)), mil.fill(shape=(), value=0)
+    best, where = (
+        (mil.reduce_max, mil.reduce_argmax) if op.defn.root == "max" else (mil.reduce_min, mil.reduce_argmin)
+    )
+    found = best(x, axes=(at,), keep_dims=keep)
+    return as_value(cast(found, dtype)), where(x, axis=at, keep_dims=keep)
+
+
+@rewrite(each("aminmax", "_aminmax", "_aminmax.dim"))
+def aminmax(op: Op) -> tuple[Value, Value]:
+    dtype = result_type(op).dtype
+    x = value(op.operand("self"), carrier(dtype))
+    over = (axis(op.attr("dim"), x.rank),) if "dim" in op.defn.by_name and op.attr("dim") is not None else None
+    over = tuple(range(x.rank)) if over is None else over if x.rank else ()
+    low, high = (reduced(target, x, over, keeps(op)) for target in (mil.reduce_min, mil.reduce_max))
+    return as_value(cast(low, dtype)), as_value(cast(high, dtype))
+
+
+@rewrite(each("argmax", "argmin"))
+def arg_extremum(op: Op) -> Value:
+    """Without a dim, of all elements in a row."""
+    given = dtype_of(op.operand("self"))
+    x = value(op.operand("self"), carrier(given or DType.F32))
+    target = mil.reduce_argmax if op.defn.root == "argmax" else mil.reduce_argmin
+    if x.rank == 0:
+        return mil.fill(shape=(), value=0)
+    if op.attr("dim") is not None:
+        return target(x, axis=axis(op.attr("dim"), x.rank), keep_dims=keeps(op))
+    row = x if x.rank == 1 else mil.reshape(x, shape=(-1,))
+    found = target(row, axis=0, keep_dims=keeps(op))
+    return mil.reshape(found, shape=(1,) * x.rank) if keeps(op) and x.rank > 1 else found
+
+
+@rewrite(
+    each(
+        "linalg_vector_norm",
+        "norm.Scalar",
+        "norm.ScalarOpt_dim",
+        "norm.ScalarOpt_dim_dtype",
+        "norm.ScalarOpt_dtype",
+    )
+)
+def norm(op: Op) -> Value:
+    """(sum |x|^p)^(1/p), and its limits at 0, inf and -inf."""
+    dtype = result_type(op).dtype
+    x = value(op.operand("self"), dtype)
+    over, keep = reduced_axes(op, x.rank), keeps(op)
+    given = op.attr("ord" if "ord" in op.defn.by_name else "p")
+    order = 2.0 if given is None else given
+    if not isinstance(order, (int, float)):
+        reject(f"the order is {order}")
+    if order == 1 or order == 2:
+        return reduced(mil.reduce_l1_norm if order == 1 else mil.reduce_l2_norm, x, over, keep)
+    if order == 0:
+        return reduced(mil.reduce_sum, as_value(cast(mil.not_equal(x, 0.0), dtype)), over, keep)
+    size = mil.abs(x)
+    if math.isinf(order):
+        return reduced(mil.reduce_max if order > 0 else mil.reduce_min, size, over, keep)
+    total = reduced(mil.reduce_sum, mil.pow(size, float(order)), over, keep)
+    return mil.pow(total, 1 / order)
+
+
+# Finite in the dtype: what a maximum of inf or -inf is replaced by before it is taken away.
+_FINITE = {DType.F16: 65504.0, DType.F32: 3.4028234663852886e38}
+
+
+@rewrite(each("logsumexp", "special_logsumexp"))
+def logsumexp(op: Op) -> Value:
+    """The maximum is taken out first, so that exp never overflows; rows of -inf give -inf."""
+    dtype = result_type(op).dtype
+    x = value(op.operand("self"), dtype)
+    over, keep = reduced_axes(op, x.rank), keeps(op)
+    if not over:
+        return x
+    finite = _FINITE[dtype]
+    most = mil.clip(mil.reduce_max(x, axes=over, keep_dims=True), alpha=-finite, beta=finite)
+    rest = mil.reduce_log_sum_exp(mil.sub(x, most), axes=over, keep_dims=keep)
+    return mil.add(rest, most if keep else mil.squeeze(most, axes=over))
+
+
+@rewrite(
+    each("var", "var.dim", "var.correction", "std", "std.dim", "std.correction"),
+)
+def variance(op: Op) -> Value:
+    found, _ = _moments(op)
+    return found
+
+
+@rewrite(
+    each("var_mean", "var_mean.dim", "var_mean.correction", "std_mean", "std_mean.dim", "std_mean.correction"),
+)
+def variance_and_mean(op: Op) -> tuple[Value, Value]:
+    return _moments(op)
+
+
+def _moments(op: Op) -> tuple[Value, Value]:
+    """The mean of squared differences, times n / (n - correction): no sum that fp16 cannot hold."""
+    x = value(op.operand("self"), result_type(op).dtype)
+    over, keep = reduced_axes(op, x.rank), keeps(op)
+    # A scalar has one element along no axis; give it one, so that it is reduced like others.
+    if not over:
+        x, over, keep = mil.expand_dims(x, axes=(0,)), (0,), False
+    mean = mil.reduce_mean(x, axes=over, keep_dims=True)
+    found = mil.reduce_mean(mil.square(mil.sub(x, mean)), axes=over, keep_dims=keep)
+    correction = _correction(op)
+    if correction:
+        size = count(x.tensor, over)
+        left = max(size - correction, 0)
+        # torch divides 0 by 0 where nothing is left.
+        found = mil.mul(found, size / left) if left else mil.real_div(mil.mul(found, float(size)), 0.0)
+    if op.defn.root.startswith("std"):
+        found = mil.sqrt(found)
+    return found, mean if keep else mil.squeeze(mean, axes=over)
+
+
+def _correction(op: Op) -> float:
+    if "unbiased" in op.defn.by_name:
+        return 1.0 if op.attr("unbiased") else 0.0
+    given = op.attr("correction")
+    return 1.0 if given is None else float(given)  # type: ignore[arg-type]  # torch's schema has a number
+
+
+@rewrite(each("trace"))
+def trace(op: Op) -> Value:
+    """The sum of what one band keeps."""
+    dtype = result_type(op).dtype
+    x = value(op.operand("self"), dtype)
+    return mil.reduce_sum(mil.band_part(x, lower=0, upper=0), axes=(0, 1), keep_dims=False)
+
+
+@rewrite(each("count_nonzero", "count_nonzero.dim_IntList"))
+def count_nonzero(op: Op) -> Value:
+    truth = value(op.operand("self"), DType.BOOL)
+    counted = value(truth, DType.I32)
+    return reduced(mil.reduce_sum, counted, reduced_axes(op, counted.rank), False)
+
+
+RULES: list[Rule] = [
+    _reduction("sum", mil.reduce_sum, "sum", "sum.dim_IntList"),
+    _reduction("mean", mil.reduce_mean, "mean", "mean.dim"),
+    _reduction("prod", mil.reduce_prod, "prod", "prod.dim_int"),
+    _reduction("amax", mil.reduce_max, "amax", "max"),
+    _reduction("amin", mil.reduce_min, "amin", "min"),
+    _test("any", mil.reduce_max),
+    _test("all", mil.reduce_min),
+    extremum_along,
+    aminmax,
+    arg_extremum,
+    norm,
+    logsumexp,
+    variance,
+    variance_and_mean,
+    trace,
+    count_nonzero,
+]

@@ -1,0 +1,234 @@
+"""``anec check``: two programs on the same inputs, or one package by Apple's own tools."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from anec.cli import console, reports
+from anec.errors import AnecError, CheckError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from anec.check.metrics import Metric
+    from anec.ir.graph import Module
+
+
+@dataclass(slots=True)
+class _Side:
+    """One of the two programs: what it gives, and its module when it has one."""
+
+    name: str
+    run: Callable[[Mapping[str, torch.Tensor]], dict[str, torch.Tensor]]
+    inputs: dict[str, torch.Tensor] | None = None
+    module: Module | None = None
+
+
+def check_packages(options: argparse.Namespace) -> int:
+    """Check a package by Apple's compiler on a Mac, elsewhere by coremltools' op types; says which."""
+    from anec.backend import check_package
+
+    path = Path(options.actual)
+    if path.suffix != ".mlpackage":
+        raise UsageError("--compile checks an .mlpackage")
+    if not path.exists():
+        raise UsageError(f"{path} does not exist")
+    found = check_package(path)
+    if options.json:
+        console.show_json(
+            {"target": found.target, "functions": found.functions, "ops": found.ops, "compiled": found.compiled}
+        )
+    else:
+        print(found)
+    return 0
+
+
+def compare_programs(options: argparse.Namespace) -> int:
+    """Compare A with B output by output; 1 when A leaves tolerance."""
+    import torch
+
+    from anec.check.arrays import load_npz
+    from anec.check.metrics import compare_outputs
+    from anec.pipeline import registry
+
+    for plugin in options.plugin:
+        registry.load_plugin(plugin)
+    actual = _side(options.actual, options.trust)
+    reference = _side(options.reference, options.trust)
+    if options.inputs:
+        inputs = load_npz(Path(options.inputs))
+    else:
+        inputs = reference.inputs or actual.inputs or _drawn(actual, reference, options.seed)
+    with console.progress("comparing"), torch.no_grad():
+        a, b = actual.run(inputs), reference.run(inputs)
+    metrics = compare_outputs(_shaped(a, b), b)
+    failed = [metric for metric in metrics if not _passes(metric, actual, options)]
+    user = _user_metric(options.metric, a, b) if options.metric else None
+    first = _first_difference(actual, reference, inputs, options) if failed else ""
+    _show(options, metrics, failed, user, first)
+    return 1 if failed or (user is not None and user is False) else 0
+
+
+def _side(text: str, trust: bool) -> _Side:
+    import torch
+
+    from anec.check.arrays import load_npz
+
+    path = Path(text)
+    if path.suffix == ".npz":
+        arrays = load_npz(path)
+        return _Side(text, lambda inputs: arrays)
+    if path.suffix in (".mlpackage", ".anec"):
+        model = reports.open_program(text)
+
+        def run(inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+            wanted = {name: tensor for name, tensor in inputs.items() if name in model.input_names}
+            return {name: torch.from_numpy(array.copy()) for name, array in model.run(wanted).items()}
+
+        return _Side(text, run, None, model.module)
+    return _source_side(text, trust)
+
+
+def _source_side(text: str, trust: bool) -> _Side:
+    """A torch model: eager PyTorch, on its own example inputs or on given ones."""
+    from anec.api.compiling import eager_outputs, lift_source
+    from anec.frontend import load_source
+
+    source = load_source(text, trust=trust)
+    lifted = lift_source(source, "iOS18")
+
+    def run(inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        if all(inputs.get(name) is tensor for name, tensor in lifted.inputs.items()):
+            return eager_outputs(source, lifted)
+        # The lifted program is torch's own, op by op; it takes inputs by name.
+        from anec.reference.evaluate import evaluate
+
+        return evaluate(lifted.module, inputs)
+
+    return _Side(text, run, dict(lifted.inputs))
+
+
+def _drawn(actual: _Side, reference: _Side, seed: int) -> dict[str, torch.Tensor]:
+    import torch
+
+    from anec.check.draw import draw
+    from anec.ir.types import StateType
+
+    module = actual.module or reference.module
+    if module is None:
+        return {}
+    generator = torch.Generator().manual_seed(seed)
+    graph = module.main
+    console.say(f"note: inputs are drawn with seed {seed}; --inputs gives your own")
+    return {
+        port.name: draw(value, generator)
+        for port, value in zip(graph.signature.inputs, graph.inputs, strict=True)
+        if not isinstance(value.type, StateType)
+    }
+
+
+def _shaped(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A's outputs in B's shapes where only rank 0 and (1,) differ."""
+    return {
+        name: t.reshape(b[name].shape) if name in b and t.numel() == b[name].numel() == 1 else t for name, t in a.items()
+    }
+
+
+def _passes(metric: Metric, actual: _Side, options: argparse.Namespace) -> bool:
+    if metric.problem:
+        return False
+    if metric.max_abs <= options.atol:
+        return True
+    rtol, psnr = options.rtol, options.min_psnr
+    if rtol is None and psnr is None:
+        if _has_half(actual):
+            psnr = 40.0
+        else:
+            rtol = 1e-4
+    return (rtol is None or metric.rel <= rtol) and (psnr is None or metric.psnr >= psnr)
+
+
+def _has_half(side: _Side) -> bool:
+    from anec.ir.types import DType
+
+    if side.module is None:
+        return False
+    return any(value.tensor.dtype is DType.F16 for op in side.module.ops() for value in op.results)
+
+
+def _first_difference(
+    actual: _Side, reference: _Side, inputs: Mapping[str, torch.Tensor], options: argparse.Namespace
+) -> str:
+    """The first op of A whose value, present in B under the same name, is off."""
+    from anec.check.numerics import first_difference
+
+    if actual.module is None or reference.module is None:
+        return ""
+    rel = options.rtol if options.rtol is not None else 1e-2 if _has_half(actual) else 1e-4
+    try:
+        found = first_difference(reference.module, actual.module, inputs, rel)
+    except AnecError as error:
+        return f"the first difference was not found: {error.message}"
+    if found is None:
+        return ""
+    op, metric = found
+    place = f" at {op.origin.place}" if op.origin.place else ""
+    return f"first value that differs: %{metric.name} = {op.name}{place}: rel {metric.rel:.3g}"
+
+
+def _user_metric(text: str, a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> Any:
+    """Call ``f(outputs_a, outputs_b)`` on numpy arrays; a bool decides, anything else is shown."""
+    file, _, name = text.rpartition(":")
+    path = Path(file)
+    if not path.is_file():
+        raise UsageError(f"the metric file {file or text} does not exist", hint="write --metric file.py:function")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{file} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        function = getattr(module, name)
+    except AttributeError:
+        raise UsageError(f"{file} has no function {name!r}") from None
+    except Exception as error:
+        raise UsageError(f"{file} does not import: {type(error).__name__}: {error}") from error
+    try:
+        return function(_arrays(a), _arrays(b))
+    except Exception as error:
+        raise CheckError(f"the metric {text} failed: {type(error).__name__}: {error}") from error
+
+
+def _arrays(tensors: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    from anec.check.arrays import to_numpy
+
+    return {name: to_numpy(tensor) for name, tensor in tensors.items()}
+
+
+def _show(
+    options: argparse.Namespace, metrics: list[Metric], failed: list[Metric], user: Any, first: str
+) -> None:
+    if options.json:
+        found: dict[str, Any] = {"passed": not failed and user is not False, "outputs": [m.as_json() for m in metrics]}
+        if options.metric:
+            found["metric"] = user if isinstance(user, (bool, int, float, str, dict, list)) else str(user)
+        if first:
+            found["first"] = first
+        console.show_json(found)
+        return
+    rows = [
+        (m.name, f"{m.rel:.3g}", f"{m.psnr:.1f}", f"{m.max_abs:.3g}", "FAILED" if m in failed else "ok",
+         m.problem or m.void)
+        for m in metrics
+    ]  # fmt: skip
+    console.table(("output", "rel", "psnr dB", "max abs", "", ""), rows)
+    if options.metric:
+        print(f"{options.metric}: {user}")
+    if first:
+        print(first)

@@ -1,0 +1,67 @@
+"""What a person sees: tables and colour on a terminal, plain text otherwise."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from anec.errors import AnecError
+from anec.pipeline.instruments import Progress
+
+
+def say(text: str) -> None:
+    """A line for the person, on standard error, so that standard output stays data."""
+    print(text, file=sys.stderr)
+
+
+def error(found: AnecError, *, as_json: bool = False) -> None:
+    """Show an error; as JSON on standard output when that was asked for."""
+    if as_json:
+        fields = ("message", "where", "window", "hint", "pass_name", "rule", "replay")
+        show_json({"error": {name: getattr(found, name) for name in fields if getattr(found, name)}})
+    say(f"error: {found}")
+
+
+def show_json(data: Any) -> None:
+    print(json.dumps(data, indent=1))
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
+    """Show rows; with rich on a terminal, aligned columns otherwise."""
+    if sys.stdout.isatty():
+        _rich_table(headers, rows, title)
+        return
+    texts = [[str(cell) for cell in row] for row in (headers, *rows)]
+    widths = [max(len(row[i]) for row in texts) for i in range(len(headers))]
+    if title:
+        print(title)
+    for row in texts:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _rich_table(headers: Sequence[str], rows: Sequence[Sequence[object]], title: str) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    shown = Table(title=title or None, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    for header in headers:
+        shown.add_column(header, overflow="fold")
+    for row in rows:
+        shown.add_row(*(escape(str(cell)) for cell in row))
+    Console().print(shown)
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Progress]:
+    """A spinner with the running pass's name, on a terminal; silence otherwise."""
+    if not sys.stderr.isatty():
+        yield Progress(lambda name: None)
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(what) as status:
+        yield Progress(lambda name: status.update(f"{what}: {name}"))

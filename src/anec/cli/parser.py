@@ -1,0 +1,160 @@
+"""The arguments of every command."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from anec._version import VERSION
+from anec.cli import commands
+
+_SOURCE = (
+    "file.py:factory, package.module:factory or model.pt2. A factory returns (module, args), "
+    "(module, args, kwargs) or anec.Source(...); naming one runs its code"
+)
+_PIPELINE = """
+pipelines:
+  a{x=1 y=two},fix(b,c),-d   passes with options; fix() repeats until nothing changes; -d drops every d
+  named pipelines: default, ane, finish (appended to every compilation); `anec passes` lists all
+exit codes: 0 done, 1 the model or a check failed, 2 the call was wrong"""
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    pass
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="anec",
+        description="Compile PyTorch models for Core ML and the Apple Neural Engine, one checked pass at a time.",
+        epilog=_PIPELINE,
+        formatter_class=_Help,
+    )
+    parser.add_argument("--version", action="version", version=f"anec {VERSION}")
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(name: str, run: Any, help: str) -> argparse.ArgumentParser:
+        made = subparsers.add_parser(name, help=help, description=help, epilog=_PIPELINE, formatter_class=_Help)
+        made.set_defaults(run=run)
+        return made
+
+    _compile(command("compile", commands.compile_command, "compile a torch model to an .mlpackage"))
+    _opt(command("opt", commands.opt_command, "run passes on IR text"))
+    _run(command("run", commands.run_command, "run a package or IR text on this machine"))
+    _check(command("check", commands.check_command, "compare two programs, or check a package"))
+    _diff(command("diff", commands.diff_command, "show how two IR texts differ"))
+    _passes(command("passes", commands.passes_command, "list the passes, or describe one"))
+    _analyze(command("analyze", commands.analyze_command, "which ops are supported, where, on which target"))
+    return parser
+
+
+def _plugins(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--plugin", action="append", default=[], metavar="FILE|MODULE", help="load passes, rules and ops from here"
+    )
+
+
+def _json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON on standard output")
+
+
+def _instruments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--disable", action="append", default=[], metavar="PASS", help="leave out a pass")
+    parser.add_argument("--stop-after", metavar="PASS", help="run nothing behind this pass")
+    parser.add_argument("--dump", metavar="DIR", help="write the module behind each pass, index, trace, inputs, weights")
+    parser.add_argument("--dump-on", choices=["change", "all", "failure"], default="change", help="what to dump")
+    parser.add_argument(
+        "--check",
+        choices=["off", "rewrites", "numerics", "all"],
+        default="off",
+        help="rewrites: judge each rewrite in float64; numerics: the program behind each pass",
+    )
+    parser.add_argument("--time", action="store_true", help="show the time of each pass")
+    parser.add_argument("-v", "--verbose", action="store_true", help="show each rule that fired or nearly matched")
+    _plugins(parser)
+    _json(parser)
+
+
+def _source(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SOURCE", help=_SOURCE)
+    parser.add_argument("--trust", action="store_true", help="load a .pt2 that holds pickled payloads (runs its code)")
+
+
+def _target(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--target", default="iOS18", metavar="iOSNN", help="iOS15 to iOS18, iOS26 (default iOS18)")
+
+
+def _compile(parser: argparse.ArgumentParser) -> None:
+    _source(parser)
+    parser.add_argument("-o", "--output", metavar="OUT", help="where to write (default: the source's name)")
+    parser.add_argument("--passes", default="default", help="the pipeline (default: default); finish is appended")
+    _target(parser)
+    parser.add_argument("--precision", choices=["fp16", "fp32"], default="fp16", help="what the program computes in")
+    parser.add_argument("--io-dtype", choices=["fp32", "fp16"], default="fp32", help="float inputs and outputs")
+    parser.add_argument("--bind", action="append", default=[], metavar="NAME=VALUE", help="fix an input before export")
+    parser.add_argument("--function", action="append", default=[], metavar="NAME:K=V", help="one function of several")
+    parser.add_argument("--emit", choices=["mlpackage", "mil", "anec"], default="mlpackage",
+                        help="mlpackage, or the IR as text: mil behind finish, anec behind --passes")  # fmt: skip
+    parser.add_argument("--dry-run", action="store_true", help="run everything, write nothing")
+    parser.add_argument("--force", action="store_true", help="replace an existing output")
+    _instruments(parser)
+
+
+def _opt(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("input", metavar="IN.anec", help="IR text, its weights beside it")
+    parser.add_argument("--passes", required=True, help="the pipeline; nothing is appended")
+    parser.add_argument("-o", "--output", metavar="OUT.anec", help="where to write (default: standard output)")
+    parser.add_argument("--inputs", metavar="IN.npz", help="example inputs, for checks and lossy passes")
+    parser.add_argument("--force", action="store_true", help="replace an existing output")
+    _instruments(parser)
+
+
+def _run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("program", metavar="X.mlpackage|X.anec", help="what to run")
+    parser.add_argument("--inputs", required=True, metavar="IN.npz", help="an array for each input, by name")
+    parser.add_argument("-o", "--output", metavar="OUT.npz", help="where to write (default: show a summary)")
+    parser.add_argument("--function", metavar="NAME", help="which function, of several")
+    parser.add_argument("--precision", choices=["declared", "double", "pessimistic"], default="declared",
+                        help="how to round (default: as the program declares)")  # fmt: skip
+    parser.add_argument("--force", action="store_true", help="replace an existing output")
+    _json(parser)
+
+
+def _check(parser: argparse.ArgumentParser) -> None:
+    form = "SOURCE, .mlpackage, .anec or .npz"
+    parser.add_argument("actual", metavar="A", help=f"what to judge: {form}")
+    parser.add_argument("reference", metavar="B", nargs="?", help=f"what is right: {form}")
+    parser.add_argument("--inputs", metavar="IN.npz", help="inputs (default: a SOURCE's own, else drawn)")
+    parser.add_argument("--compile", action="store_true", help="check the package A by Apple's compiler on a Mac, "
+                        "elsewhere by coremltools' own op types")  # fmt: skip
+    parser.add_argument("--metric", metavar="FILE.py:F", help="a metric of yours: f(outputs_a, outputs_b)")
+    parser.add_argument("--rtol", type=float, help="largest rel = max|a-b| / max|b| (default 1e-4 for float32)")
+    parser.add_argument("--atol", type=float, default=0.0, help="differences up to this never fail")
+    parser.add_argument("--min-psnr", type=float, metavar="DB", help="smallest psnr (default 40 where A has float16)")
+    parser.add_argument("--seed", type=int, default=0, help="of drawn inputs")
+    parser.add_argument("--trust", action="store_true", help="load .pt2 files that hold pickled payloads")
+    _plugins(parser)
+    _json(parser)
+
+
+def _diff(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("first", metavar="A.anec")
+    parser.add_argument("second", metavar="B.anec")
+    parser.add_argument("--names", action="store_true", help="count other value names as a difference")
+    _json(parser)
+
+
+def _passes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", metavar="NAME", help="describe this pass")
+    _plugins(parser)
+    _json(parser)
+
+
+def _analyze(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SOURCE|X.mlpackage|X.anec", help=_SOURCE)
+    parser.add_argument("--trust", action="store_true", help="load a .pt2 that holds pickled payloads (runs its code)")
+    _target(parser)
+    parser.add_argument("--passes", default="default", help="what runs before the ops are judged (default: default)")
+    _plugins(parser)
+    _json(parser)

@@ -1,0 +1,175 @@
+"""What commands show: the passes of a run, one pass, support by op."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anec.cli import console
+from anec.errors import UsageError
+from anec.pipeline import registry
+from anec.pipeline.manager import Report
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from anec.api.model import CompiledModel
+    from anec.api.support import Support
+
+
+def open_program(text: str) -> CompiledModel:
+    """A saved package or IR text as something to run.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    from anec.api.model import CompiledModel, load
+    from anec.api.text import read
+
+    path = Path(text)
+    if path.suffix == ".mlpackage":
+        return load(path)
+    if path.suffix == ".anec":
+        return CompiledModel(read(path))
+    raise UsageError(f"{text} is neither an .mlpackage nor an .anec file")
+
+
+def span(array: np.ndarray) -> tuple[str, str]:
+    """The smallest and largest number, as text."""
+    if array.size == 0:
+        return "-", "-"
+    return f"{array.min():.6g}", f"{array.max():.6g}"
+
+
+def passes(report: Report, *, verbose: bool, times: bool) -> None:
+    """The passes of a run: ops, rules that fired, and on request times, lines and near misses."""
+    headers = ["pass", "ops", "rules fired"] + (["seconds"] if times else [])
+    rows = []
+    for done in report.passes:
+        ops = f"{done.ops_before} -> {done.ops_after}" if done.ops_before != done.ops_after else str(done.ops_after)
+        state = "skipped" if done.skipped else "" if done.changed else "no change"
+        fired = ", ".join(f"{name} x{n}" for name, n in sorted(done.fired.items(), key=lambda item: -item[1])[:4])
+        more = f", {len(done.fired) - 4} more" if len(done.fired) > 4 else ""
+        rows.append([done.spec, ops, fired + more or state] + ([f"{done.seconds:.3f}"] if times else []))
+    console.table(headers, rows)
+    for done in report.passes:
+        for note in done.notes:
+            print(f"note: {note}")
+        if done.loss is not None:
+            print(f"loss: {done.spec}: {done.loss:.3g}")
+    for name, found in report.checks.items():
+        print(f"check {name}: {found}" if name == "rewrites" else f"check {name}: {len(found)} passes compared")
+    if verbose:
+        _verbose(report)
+
+
+def _verbose(report: Report) -> None:
+    for done in report.passes:
+        for name, count in done.fired.items():
+            print(f"{done.spec}: {name} fired {count}x: {', '.join(done.places.get(name, [])) or 'no source line'}")
+        for name, miss in done.misses.items():
+            print(f"{done.spec}: {name} nearly matched: {miss}")
+
+
+def list_passes(*, as_json: bool) -> None:
+    """Every pass and pipeline."""
+    from anec.passes.pipelines import DESCRIPTIONS, PIPELINES
+
+    known = registry.passes()
+    if as_json:
+        found = {
+            name: {"doc": _first_line(cls), "fidelity": str(cls.fidelity), "from": registry.owner(name)}
+            for name, cls in known.items()
+        }
+        console.show_json({"passes": found, "pipelines": PIPELINES})
+        return
+    rows = [(name, cls.fidelity, _dialects(cls.works_on()), _first_line(cls)) for name, cls in known.items()]
+    console.table(("pass", "fidelity", "works on", "what it does"), rows)
+    print()
+    console.table(
+        ("pipeline", "passes", "what it does"),
+        [(name, text, DESCRIPTIONS[name]) for name, text in PIPELINES.items()],
+    )
+
+
+def _dialects(found: frozenset[str] | None) -> str:
+    return ",".join(sorted(found)) if found else "any"
+
+
+def _first_line(cls: type) -> str:
+    return (cls.__doc__ or "").strip().partition("\n")[0]
+
+
+def describe_pass(name: str, *, as_json: bool) -> None:
+    """One pass: what it does, IR before and after, options, fidelity, rules."""
+    import sys
+
+    cls = registry.find(name)
+    module = sys.modules.get(cls.__module__)
+    doc = (getattr(module, "__doc__", None) or "").strip()
+    options = {
+        key: (str(field.type), "required" if _required(field) else _default(cls, field.name))
+        for key, field in cls.options().items()
+    }
+    rules = _rules(cls)
+    if as_json:
+        console.show_json(
+            {
+                "name": name,
+                "doc": (cls.__doc__ or "").strip(),
+                "module": doc,
+                "fidelity": str(cls.fidelity),
+                "works_on": _dialects(cls.works_on()),
+                "options": {key: {"type": t, "default": d} for key, (t, d) in options.items()},
+                "rules": [{"name": rule.name, "doc": rule.doc, "place": rule.place} for rule in rules],
+                "from": registry.owner(name),
+            }
+        )
+        return
+    print(f"{name}: {_first_line(cls)}\n")
+    print(doc + "\n" if doc else "", end="\n" if doc else "")
+    print(f"fidelity: {cls.fidelity}\nworks on: {_dialects(cls.works_on())}\nfrom:     {registry.owner(name)}")
+    if cls.after:
+        print(f"after:    {', '.join(cls.after)}")
+    for key, (type_, default) in options.items():
+        print(f"option:   {key} ({type_}, {default})")
+    if rules:
+        print()
+        rows = [(rule.name, ",".join(d.name for d in rule.roots), rule.doc.partition("\n")[0]) for rule in rules]
+        console.table(("rule", "root", "what it does"), rows)
+
+
+def _rules(cls: type) -> list:  # type: ignore[type-arg]  # Rules
+    return list(cls.all_rules() if hasattr(cls, "all_rules") else cls.rules)
+
+
+def _required(field) -> bool:  # type: ignore[no-untyped-def]  # a dataclass field
+    import dataclasses
+
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _default(cls: type, name: str) -> str:
+    from anec.pipeline.spec import format_option
+
+    return f"default {format_option(getattr(cls, name, None))}"
+
+
+def support(rows: Sequence[Support], targets: Sequence[str], target: str) -> None:
+    """Support by op, what is missing first."""
+    shown = []
+    for row in rows:
+        since = row.targets[0] if row.targets else "none"
+        since += "+" if row.targets and row.targets == list(targets)[targets.index(row.targets[0]) :] else ""
+        place = row.places[0] + (f" (+{len(row.places) - 1})" if len(row.places) > 1 else "") if row.places else ""
+        reason = "; ".join(part for part in (row.reason, row.remedy) if part)
+        shown.append((row.op, row.count, since, place, reason))
+    console.table(("op", "count", "supported", "source line", "remedy"), shown)
+    failing = [row for row in rows if not row.supported(target)]
+    total = sum(row.count for row in rows)
+    if failing:
+        bad = sum(row.count for row in failing)
+        print(f"\n{bad} of {total} ops are not supported on {target}")
+    else:
+        print(f"\nall {total} ops are supported on {target}")
