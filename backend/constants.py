@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     import torch
 
 # As coremltools' should_use_weight_file: what is smaller stays in the program.
-_SMALLEST_SMALLEST_MAPPED = 1 << 16
-_IN_FILE = 10
+_SMALLEST_IN_FILE = 10
+# Bytes from which a computed constant is mapped rather than kept in memory.
+_SMALLEST_MAPPED = 1 << 16
 _IN_FILE = frozenset({DType.F16, DType.F32, DType.U8, DType.I8}) | SUB_BYTE
 _IN_FILE_SINCE_18 = frozenset({DType.U16, DType.I16, DType.I32, DType.U32})
 

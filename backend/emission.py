@@ -7,7 +7,8 @@ would depend on which defaults were spelled out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,16 @@ def port_names(graph: Graph) -> tuple[list[str], list[str]]:
     return inputs, outputs
 
 
+@contextmanager
+def _coremltools_errors(op: Op) -> Iterator[None]:
+    """Tell what coremltools' op classes raise, which is of many kinds, as a refusal of ``op``."""
+    try:
+        yield
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise refuse(op, f"coremltools refuses {op.name}: {reason}") from error
+
+
 class _FunctionEmitter:
     """Emits one function."""
 
@@ -137,26 +148,28 @@ class _FunctionEmitter:
     def _emit_op(self, op: Op) -> None:
         version = check_op(op, self.opset)
         name = self.names[op.results[0]] if op.results else self._fresh(op.defn.root)
-        given: dict[str, Any] = {}
         made: dict[str, list[Any]] = {}
         domains = domain_dtypes(op, version.params)
         try:
-            for param in version.params:
-                var = self._argument(op, param, name, domains, made)
-                if var is not None:
-                    given[param.name] = var
+            given = {
+                param.name: var
+                for param in version.params
+                if (var := self._argument(op, param, name, domains, made)) is not None
+            }
+        except AnecError as error:
+            raise refuse(op, error.message, error.hint) from error
+        with _coremltools_errors(op):
             operation = self._class(op)(name=name, enclosing_block=self.function, scopes=self.scopes, **given)
-            self._fill_defaults(operation, version, name, domains, made)
+            defaults = dict(operation.default_inputs().items())
+        filled = self._defaults(defaults, version, name, domains, made, given)
+        with _coremltools_errors(op):
+            if filled:
+                operation.set_inputs(type_inference=False, **filled)
             for param in version.params:
                 for const in made.get(param.name, ()):
                     self._insert(const)
             self._insert(operation)
             operation.type_value_inference()
-        except AnecError as error:
-            raise refuse(op, error.message, error.hint) from error
-        except Exception as error:  # op classes raise many kinds for arguments that do not fit
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise refuse(op, f"coremltools refuses {op.name}: {reason}") from error
         self._take_results(op, operation)
 
     def _class(self, op: Op) -> Any:
@@ -210,18 +223,23 @@ class _FunctionEmitter:
         consts.append(const)
         return const.outputs[0]
 
-    def _fill_defaults(
-        self, operation: Any, version: Version, name: str, domains: Mapping[str, DType], made: dict[str, list[Any]]
-    ) -> None:
+    def _defaults(
+        self,
+        defaults: Mapping[str, Any],
+        version: Version,
+        name: str,
+        domains: Mapping[str, DType],
+        made: dict[str, list[Any]],
+        given: Mapping[str, Any],
+    ) -> dict[str, Any]:
         """Spell out the defaults of absent parameters, as coremltools' builder does.
 
         A default takes part in its type domain: batch_norm's epsilon is f16 beside an f16 mean, where
         coremltools 9.0 puts an f32.
         """
         filled: dict[str, Any] = {}
-        given = operation.inputs
         params = {param.name: param for param in version.params}
-        for key, default in operation.default_inputs().items():
+        for key, default in defaults.items():
             if key in given or default is None:
                 continue
             number = np.asarray(default, np.int32) if isinstance(default, (list, tuple)) else default
@@ -229,8 +247,7 @@ class _FunctionEmitter:
             if dtype is not None:
                 number = np.asarray(number).astype(numpy_dtype(dtype))[()]
             filled[key] = self._const(number, f"{name}__{key}", made.setdefault(key, []))
-        if filled:
-            operation.set_inputs(type_inference=False, **filled)
+        return filled
 
     def _fresh(self, name: str) -> str:
         unique, number = name, 0

@@ -17,12 +17,13 @@ from anec.backend.describe import (
     read_signature,
     read_types,
 )
+from anec.backend.literals import attr_dtype, domain_dtypes
 from anec.backend.quiet import Model_pb2
 from anec.backend.target import dtype_of_proto, target_of_opset
 from anec.backend.values import Constant, read_value
 from anec.dialects import mil
 from anec.errors import AnecError, UnsupportedError, UsageError
-from anec.ir.attrs import Attr, Literal, same_attr
+from anec.ir.attrs import Literal, same_attr
 from anec.ir.build import infer_types
 from anec.ir.dims import Bounds, Dim, Expr, symbol
 from anec.ir.graph import Graph, Module, Op, Origin, Value, legal_name
@@ -258,13 +259,13 @@ class _FunctionLoader:
         defn = mil.resolve(operation.type)
         first = operation.outputs[0].name if operation.outputs else name
         operands: dict[str, object] = {}
-        attrs: dict[str, Attr] = {}
+        settings: dict[str, Constant] = {}
         for param in defn.params:
             bindings = self._bindings(operation, param)
             if not bindings:
                 continue
             if param.kind is Kind.ATTR:
-                attrs[param.name] = self._attr(bindings[0], param)
+                settings[param.name] = self._setting(bindings[0], param)
             else:
                 found = [self._operand(binding, defn, param.name, first) for binding in bindings]
                 operands[param.name] = found if param.kind is Kind.VARIADIC else found[0]
@@ -272,7 +273,7 @@ class _FunctionLoader:
         if unknown:
             raise UnsupportedError(f"{defn.name} has no parameter {sorted(unknown)[0]!r}")
         types = [(result.name, self._tensor(result.type, result.name, ())) for result in operation.outputs]
-        self._append(defn, operands, attrs, types)
+        self._append(defn, operands, settings, types)
 
     def _bindings(self, operation: Any, param: Param) -> list[Any]:
         """What a parameter is bound to: names and values (a map's subscript would insert the key)."""
@@ -291,11 +292,11 @@ class _FunctionLoader:
             return read_value(binding.value, "", self.loader.weights)
         return None if binding.name in self.values else self.constants.get(binding.name)
 
-    def _attr(self, binding: Any, param: Param) -> Attr:
+    def _setting(self, binding: Any, param: Param) -> Constant:
         constant = self._constant(binding)
         if constant is None:
             raise UnsupportedError(f"{param.name!r} is computed by the program; anec wants a constant there")
-        return constant.attr()
+        return constant
 
     def _operand(self, binding: Any, defn: OpDef, param: str, result: str) -> Value | Literal:
         constant = self._constant(binding)
@@ -323,10 +324,15 @@ class _FunctionLoader:
         return value
 
     def _append(
-        self, defn: OpDef, operands: dict[str, object], attrs: dict[str, Attr], types: list[tuple[str, TensorType]]
+        self,
+        defn: OpDef,
+        operands: dict[str, object],
+        settings: dict[str, Constant],
+        types: list[tuple[str, TensorType]],
     ) -> None:
-        op = Op(defn, operands, attrs, Origin())
+        op = Op(defn, operands, {name: constant.attr() for name, constant in settings.items()}, Origin())
         _untype_literals(op)
+        _keep_numbers(op, settings, self.module.opset)
         op.results = [Value(name, type_, op=op, index=i) for i, (name, type_) in enumerate(types)]
         if any(not type_.is_static for _, type_ in types):
             self._infer(op)
@@ -387,6 +393,19 @@ def _untype_literals(op: Op) -> None:
             bare = Literal(operand.value)
             if literal_dtype(op, param.name, bare) is operand.dtype and same_attr(bare.value, operand.value):
                 op.set_operand(index, bare)
+
+
+def _keep_numbers(op: Op, settings: Mapping[str, Constant], opset: int) -> None:
+    """Spell a float setting out in full where it is narrower than the dtype it would be written in."""
+    floats = {name: c for name, c in settings.items() if c.type is not None and c.type.dtype is DType.F16}
+    if not floats:
+        return
+    params = op.defn.version(opset).params
+    domains = domain_dtypes(op, params)
+    for param in params:
+        constant = floats.get(param.name)
+        if constant is not None and attr_dtype(op, param, op.attrs[param.name], domains) is not DType.F16:
+            op.attrs[param.name] = constant.attr(exact=True)
 
 
 def _port_kind(feature: Any) -> PortKind:

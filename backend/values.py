@@ -48,15 +48,19 @@ class Constant:
     array: np.ndarray[Any, Any] | None = None
     data: WeightData | None = None
 
-    def attr(self) -> Attr:
-        """The constant as a plain Python value, with the shortest decimals that give its floats.
+    def attr(self, *, exact: bool = False) -> Attr:
+        """The constant as a plain Python value.
+
+        Args:
+            exact: the floats as they are; else the shortest decimals that round to them.
 
         Raises:
             AnecError: the weights file is missing.
         """
         if self.text is not None:
             return self.text
-        return plain(self.numbers())
+        numbers = self.numbers()
+        return plain(numbers.astype(np.float64) if exact and numbers.dtype.kind == "f" else numbers)
 
     def numbers(self) -> np.ndarray[Any, Any]:
         if self.array is not None:

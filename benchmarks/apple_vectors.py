@@ -16,8 +16,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "reference"))
-import apple_vectors
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from reference import apple_vectors
 
 
 def parse() -> argparse.Namespace:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from torch.export import ExportedProgram
+
+from anec.frontend.calls import Lifted
 from anec.frontend.decompose import KEPT, decompose
-from anec.frontend.export import export
-from anec.frontend.lift import Lifted, lift
+from anec.frontend.export import evaluating, export
+from anec.frontend.lift import lift
 from anec.frontend.names import NewNames
 from anec.frontend.source import Source, as_arguments, load_source
+from anec.ir.graph import Module
 
 
 def from_torch(
@@ -23,6 +27,7 @@ def from_torch(
     output_names: NewNames = None,
     function: str = "main",
     check_nan: bool = True,
+    module: Module | None = None,
 ) -> Lifted:
     """Export, decompose and lift a torch model.
 
@@ -36,6 +41,7 @@ def from_torch(
         output_names: the same for outputs.
         function: the name of the IR function.
         check_nan: refuse weights that hold NaN.
+        module: add the function to this module, sharing weights.
 
     Raises:
         UsageError: the call is wrong.
@@ -44,7 +50,7 @@ def from_torch(
     """
     positional = as_arguments(args)
     program = decompose(export(model, positional, kwargs, dynamic_shapes))
-    return lift(
+    lifted = lift(
         program,
         function=function,
         target=target,
@@ -54,7 +60,12 @@ def from_torch(
         kwargs=kwargs,
         dynamic_shapes=dynamic_shapes,
         check_nan=check_nan,
+        module=module,
     )
+    if getattr(model, "training", False) and not isinstance(model, ExportedProgram):
+        notes = lifted.module.functions[function].signature.notes
+        notes.append("the model was in training mode; it was compiled in evaluation mode")
+    return lifted
 
 
-__all__ = ["KEPT", "Lifted", "Source", "decompose", "export", "from_torch", "lift", "load_source"]
+__all__ = ["KEPT", "Lifted", "Source", "decompose", "evaluating", "export", "from_torch", "lift", "load_source"]

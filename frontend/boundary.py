@@ -1,13 +1,15 @@
-"""The boundary of a lifted function: its inputs, states and outputs, named and described."""
+"""The boundary of a program: the leaves of its call and of its result, and their default names."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch.export import ExportedProgram
-from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, SymIntArgument, TensorArgument
+from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, TensorArgument
+from torch.utils import _pytree as pytree
 
 from anec.errors import UnsupportedError
 from anec.frontend.names import Key, children, is_leaf, join, leaf_paths, output_defaults, path_text, unique
@@ -35,8 +37,8 @@ class Leaf:
 def argument_names(program: ExportedProgram) -> tuple[str, ...]:
     """Forward's parameter names, one for each top-level argument.
 
-    They are in the program from torch 2.7 on; else keywords are known, and positional arguments
-    are called after the placeholders, which torch names after the parameters.
+    A program that does not carry them gives keywords by name, and positional arguments after its
+    placeholders, which torch names after the parameters.
     """
     positional, named = children(program.call_spec.in_spec)
     keywords = [str(key) for key in named.context or ()]
@@ -45,25 +47,24 @@ def argument_names(program: ExportedProgram) -> tuple[str, ...]:
     if len(known) == len(children(positional)) + len(keywords):
         return tuple(known)
     placeholders = [spec.arg.name for spec in program.graph_signature.input_specs if spec.kind is InputKind.USER_INPUT]
-    names, leaf = [], 0
+    names: list[str] = []
     for number, spec in enumerate(children(positional)):
         paths = leaf_paths(spec)
-        named_after = placeholders[leaf] if paths else f"input_{number}"
-        suffix = "_".join(str(key) for key in paths[0]) if paths and not is_leaf(spec) else ""
-        names.append(named_after.removesuffix(f"_{suffix}") if suffix else named_after)
-        leaf += len(paths)
+        name = placeholders[0] if paths else f"input_{number}"
+        if paths and not is_leaf(spec):
+            name = name.removesuffix("_" + "_".join(str(key) for key in paths[0]))
+        names.append(name)
+        placeholders = placeholders[len(paths) :]
     return (*unique(names, keywords), *keywords)
 
 
 def input_leaves(program: ExportedProgram, arguments: tuple[str, ...]) -> list[Leaf]:
     """The leaves of the torch call, in the order of the program's user inputs."""
     positional, named = children(program.call_spec.in_spec)
-    tops: list[tuple[str, str, Any]] = [
-        (name, f"args[{i}]", spec)
-        for i, (name, spec) in enumerate(zip(arguments, children(positional), strict=False))
-    ]
-    rest = arguments[len(tops) :]
-    tops += [(name, f"kwargs[{name!r}]", spec) for name, spec in zip(rest, children(named), strict=True)]
+    count = len(children(positional))
+    tops: list[tuple[str, str, Any]] = []
+    for number, (name, spec) in enumerate(zip(arguments, (*children(positional), *children(named)), strict=True)):
+        tops.append((name, f"args[{number}]" if number < count else f"kwargs[{name!r}]", spec))
     places = [(name, root, keys) for name, root, spec in tops for keys in leaf_paths(spec)]
     specs = [spec for spec in program.graph_signature.input_specs if spec.kind is InputKind.USER_INPUT]
     defaults = unique([join([name, *keys]) for name, _, keys in places])
@@ -74,28 +75,25 @@ def input_leaves(program: ExportedProgram, arguments: tuple[str, ...]) -> list[L
 
 
 def output_leaves(program: ExportedProgram, taken: Sequence[str]) -> list[Leaf]:
-    """The leaves of the torch result; `taken` are the public names of inputs, which outputs avoid.
+    """The leaves of the torch result; ``taken`` are names that outputs avoid.
 
     Raises:
         UnsupportedError: an output is a number.
     """
     out_spec = program.call_spec.out_spec
     paths: list[tuple[Key, ...]] = leaf_paths(out_spec) if out_spec is not None else []
-    specs = [s for s in program.graph_signature.output_specs if s.kind in (OutputKind.USER_OUTPUT, OutputKind.LOSS_OUTPUT)]
+    kinds = (OutputKind.USER_OUTPUT, OutputKind.LOSS_OUTPUT)
+    specs = [spec for spec in program.graph_signature.output_specs if spec.kind in kinds]
     leaves = [_leaf(spec.arg, "", path_text("", path)) for spec, path in zip(specs, paths, strict=True)]
-    tensors = [path for leaf, path in zip(leaves, paths, strict=True) if leaf.is_tensor]
-    defaults = iter(unique([f"{n}_out" if n in taken else n for n in output_defaults(tensors)], taken))
-    named = []
     for leaf in leaves:
-        if leaf.is_tensor:
-            named.append(Leaf(leaf.node, next(defaults), leaf.path))
-            continue
-        if leaf.constant is not None or leaf.node:
-            shown = leaf.path or "the output"
-            what = f"the number {leaf.constant!r}" if not leaf.node else "a number computed from sizes"
-            raise UnsupportedError(f"the output {shown} is {what}, not a tensor", hint="return tensors or None")
-        named.append(leaf)
-    return named
+        if not leaf.is_tensor and (leaf.node or leaf.constant is not None):
+            kind = type(leaf.constant).__name__
+            what = "a number computed from sizes" if leaf.node else f"the {kind} {leaf.constant!r}"
+            place = f"output {leaf.path}".strip()
+            raise UnsupportedError(f"the {place} is {what}, not a tensor", hint="return tensors or None")
+    defaults = output_defaults([path for leaf, path in zip(leaves, paths, strict=True) if leaf.is_tensor])
+    names = iter(unique([f"{name}_out" if name in taken else name for name in defaults], taken))
+    return [replace(leaf, default=next(names)) if leaf.is_tensor else leaf for leaf in leaves]
 
 
 def _leaf(argument: Any, default: str, path: str) -> Leaf:
@@ -103,59 +101,14 @@ def _leaf(argument: Any, default: str, path: str) -> Leaf:
         return Leaf(argument.name, default, path)
     if isinstance(argument, ConstantArgument):
         return Leaf("", default, path, argument.value, is_tensor=False)
-    if isinstance(argument, SymIntArgument):
-        return Leaf(argument.name, default, path, is_tensor=False)
-    return Leaf(getattr(argument, "name", ""), default, path, is_tensor=False)
+    return Leaf(str(getattr(argument, "name", "")), default, path, is_tensor=False)
 
 
-def mutated_buffers(program: ExportedProgram, target: str) -> dict[str, str]:
-    """The buffers a program writes, each with the fx node of its new value.
-
-    Raises:
-        UnsupportedError: the program writes into an input or a parameter, or the target has no states.
-    """
-    found = {}
-    for spec in program.graph_signature.output_specs:
-        if spec.kind is OutputKind.BUFFER_MUTATION:
-            found[str(spec.target)] = spec.arg.name
-        elif spec.kind is OutputKind.USER_INPUT_MUTATION:
-            raise UnsupportedError(
-                f"the model writes into its input {spec.target!r}",
-                where=_line_of(program, spec.arg.name),
-                hint="write into a copy: x = x.clone(), or return the new value",
-            )
-        elif "MUTATION" in spec.kind.name or "TOKEN" in spec.kind.name:
-            raise UnsupportedError(
-                f"the model has the side effect {spec.kind.name.lower()} on {spec.target!r}",
-                where=_line_of(program, spec.arg.name),
-            )
-    if found and int(target.removeprefix("iOS")) < 18:
-        name, node = next(iter(found.items()))
-        raise UnsupportedError(
-            f"the model writes the buffer {name!r}, and {target} has no states",
-            where=_line_of(program, node),
-            hint="compile for iOS18, or return the new value and pass it back in",
-        )
-    return found
-
-
-def _line_of(program: ExportedProgram, node_name: str) -> str | None:
-    from anec.frontend.origins import origin_of
-
-    node = next((node for node in program.graph.nodes if node.name == node_name), None)
-    return origin_of(node).place or None if node is not None else None
-
-
-def example_inputs(
+def example_call(
     program: ExportedProgram, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None
 ) -> tuple[Sequence[Any], Mapping[str, Any]] | None:
-    """The call to take example inputs from: the caller's, else the one stored in the program."""
-    if args or kwargs:
-        return args or (), kwargs or {}
-    stored = program.example_inputs
-    if not stored:
+    """The call to take example inputs from: the caller's, else the one stored in the program, else None."""
+    call = (args or (), kwargs or {}) if args or kwargs else program.example_inputs
+    if not call or any(isinstance(leaf, torch._subclasses.FakeTensor) for leaf in pytree.tree_leaves(call)):
         return None
-    return stored[0], stored[1]
-
-
-__all__ = ["Leaf", "argument_names", "example_inputs", "input_leaves", "mutated_buffers", "output_leaves"]
+    return call[0], call[1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 
 from anec.errors import UsageError, nearest
 from anec.frontend.names import children, is_leaf, keys_of, leaf_paths, path_text
+from anec.ir.graph import Module
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +48,11 @@ class Call:
         for name, spec in zip(self.arguments, (*children(positional), *children(named)), strict=True):
             _flatten_like(spec, given.get(name, _MISSING), name, leaves)
         tensors = {}
-        for number, ((where, leaf), name) in enumerate(zip(leaves, self.inputs, strict=True)):
-            if name is not None:
+        for number, ((where, leaf), public) in enumerate(zip(leaves, self.inputs, strict=True)):
+            if public is not None:
                 if not isinstance(leaf, torch.Tensor):
                     raise UsageError(f"the input {where} is {_describe(leaf)}, not a tensor")
-                tensors[name] = leaf
+                tensors[public] = leaf
             elif number in self.constants and leaf is not _MISSING:
                 fixed = self.constants[number]
                 if not isinstance(leaf, torch.Tensor) and leaf != fixed:
@@ -87,6 +88,31 @@ class Call:
         return named
 
 
+@dataclass(frozen=True, slots=True)
+class Lifted:
+    """A lifted function and how the torch model's calls map to it.
+
+    Args:
+        module: the module that holds the function.
+        call: the call convention.
+        inputs: example tensors by public name; empty when the program carries none.
+        function: the function's name.
+    """
+
+    module: Module
+    call: Call
+    inputs: dict[str, torch.Tensor] = field(default_factory=dict)
+    function: str = "main"
+
+    def bind_inputs(self, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None) -> dict[str, torch.Tensor]:
+        """The tensors of a call ``model(*args, **kwargs)`` by public name; see :meth:`Call.bind_inputs`."""
+        return self.call.bind_inputs(args, kwargs)
+
+    def name_outputs(self, result: object) -> dict[str, torch.Tensor]:
+        """The tensors the torch model returned by public name; see :meth:`Call.name_outputs`."""
+        return self.call.name_outputs(result)
+
+
 class _Missing:
     def __repr__(self) -> str:
         return "missing"
@@ -109,7 +135,7 @@ def _flatten_like(spec: Any, tree: Any, where: str, leaves: list[tuple[str, Any]
         return
     keys, specs = keys_of(spec), children(spec)
     if isinstance(tree, Mapping):
-        items = [tree[key] if key in tree else _MISSING for key in keys]
+        items = [tree.get(key, _MISSING) for key in keys]
     else:
         items = pytree.tree_leaves(tree, is_leaf=lambda part: part is not tree)
         if len(items) == 1 and items[0] is tree:

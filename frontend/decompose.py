@@ -76,13 +76,14 @@ def decompose(program: ExportedProgram, *, keep: Collection[str] = KEPT.keys()) 
     """
     table = torch.export.default_decompositions()
     for op in _overloads(keep):
-        table.pop(op, None)
+        table.pop(op, None)  # type: ignore[no-untyped-call]  # torch's own table class
     if not needs_decomposing(program, table):
         return program
     try:
         with quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return program.run_decompositions(table)
+            functional: ExportedProgram = program.run_decompositions(table)
+            return functional
     except AnecError:
         raise
     except Exception as error:
@@ -96,9 +97,8 @@ def needs_decomposing(program: ExportedProgram, table: Mapping[Any, Any]) -> boo
             continue
         if isinstance(node.target, torch._ops.HigherOrderOperator):
             return True
-        if isinstance(node.target, torch._ops.OpOverload):
-            if node.target._schema.is_mutable or node.target in table:
-                return True
+        if isinstance(node.target, torch._ops.OpOverload) and (node.target._schema.is_mutable or node.target in table):
+            return True
     return False
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Mapping
 from fractions import Fraction
-from typing import Any, Union
+from types import MappingProxyType
+from typing import Any
 
-import sympy
+import sympy  # type: ignore[import-untyped]  # it has no stubs
 import torch
 
 from anec.errors import UnsupportedError
 from anec.frontend.names import Key, children, is_leaf, keys_of
 from anec.ir.dims import Bounds, Dim, floordiv, maximum, minimum, mod, symbol
 
-Size = Union[int, torch.SymInt]
+Size = int | torch.SymInt
 _UNBOUNDED = 2**62
 
 
@@ -27,11 +28,13 @@ class Symbols:
 
     Args:
         ranges: ``ExportedProgram.range_constraints``.
+        taken: the symbols of the module's other functions; one of the same bounds is shared.
     """
 
-    def __init__(self, ranges: Mapping[Any, Any]) -> None:
+    def __init__(self, ranges: Mapping[Any, Any], taken: Mapping[str, Bounds] = MappingProxyType({})) -> None:
+        self._taken = taken
         self.names: dict[str, str] = {}
-        self._from_data: set[str] = set()
+        self._found: dict[str, Bounds] = {}
         self._ranges = {str(key): value for key, value in ranges.items()}
 
     def declare(self, size: Size, name: str, *, from_data: bool = False) -> None:
@@ -48,23 +51,22 @@ class Symbols:
                 continue
             stem = f"{name}_" if name in ("max", "min") else name  # words of the dimension grammar
             number, candidate = 1, stem
-            while candidate in self.names.values():
+            bounds = self._bounds(str(free), 0 if from_data else 1)
+            while candidate in self.names.values() or self._taken.get(candidate, bounds) != bounds:
                 candidate, number = f"{stem}_{number}", number + 1
             self.names[str(free)] = candidate
-            if from_data:
-                self._from_data.add(candidate)
+            self._found[candidate] = bounds
 
-    def bounds(self, used: Iterable[str]) -> dict[str, Bounds]:
-        """The bounds of the readable names in ``used``; an input of Core ML has no dimension of size 0."""
-        found = {}
-        for raw, name in self.names.items():
-            if name in used:
-                values = self._ranges.get(raw)
-                lower = _integer(values.lower) if values is not None else None
-                upper = _integer(values.upper) if values is not None else None
-                least = 0 if name in self._from_data else 1
-                found[name] = Bounds(max(lower or 0, least), upper)
-        return found
+    def bounds(self, used: Container[str]) -> dict[str, Bounds]:
+        """The bounds of the readable names in ``used``."""
+        return {name: bounds for name, bounds in self._found.items() if name in used}
+
+    def _bounds(self, raw: str, least: int) -> Bounds:
+        """The bounds torch found; an input of Core ML has no dimension of size 0."""
+        values = self._ranges.get(raw)
+        lower = _integer(values.lower) if values is not None else None
+        upper = _integer(values.upper) if values is not None else None
+        return Bounds(max(lower or 0, least), upper)
 
     def dim(self, size: Any) -> Dim:
         """A size as a dimension.
@@ -75,7 +77,7 @@ class Symbols:
         expr = expression(size)
         return expr if type(expr) is int else self._convert(sympy.sympify(expr))
 
-    def number(self, value: Any) -> Union[Dim, float]:
+    def number(self, value: Any) -> Dim | float:
         """A symbolic number; a float when the symbols cancel.
 
         Raises:

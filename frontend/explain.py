@@ -25,10 +25,13 @@ _HINTS = (
     (r"Unsupported input type", "pass tensors and plain numbers; torch.export.register_dataclass admits a dataclass"),
     (r"not a known type|Unsupported output", "return tensors in tuples, lists, dicts or a registered dataclass"),
     (r"dynamic_shapes", "write dynamic_shapes={'x': {0: torch.export.Dim('batch', max=8)}} after forward's parameters"),
-    (r"positional argument|required argument|unexpected keyword|missing a required", "the example inputs do not fit forward"),
+    (r"positional argument|required argument|unexpected keyword", "the example inputs do not fit forward's parameters"),
     (r"torch\.jit|ScriptFunction", "the model calls TorchScript; call the Python function instead"),
 )
-_GENERAL = "see that model(*args, **kwargs) runs by itself with these inputs; torch.export.draft_export lists all obstacles"
+_GENERAL = (
+    "see that model(*args, **kwargs) runs by itself with these inputs; "
+    "torch.export.draft_export lists everything in the way"
+)
 
 
 @contextlib.contextmanager

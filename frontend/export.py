@@ -46,9 +46,7 @@ def export(
     positional, named = separate((tuple(args), dict(kwargs or {})))
     try:
         with evaluating(model), _plain_modes(), quiet():
-            return torch.export.export(
-                model, positional, named or None, dynamic_shapes=dynamic_shapes, strict=strict
-            )
+            return torch.export.export(model, positional, named or None, dynamic_shapes=dynamic_shapes, strict=strict)
     except Exception as error:
         raise explain(error, "torch.export failed") from error
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Union
+from typing import Any
 
 from anec.errors import UsageError, nearest
 from anec.ir.graph import legal_name
 
-Key = Union[str, int]
-NewNames = Union[Sequence[str], Mapping[str, str], None]
+Key = str | int
+NewNames = Sequence[str] | Mapping[str, str] | None
 
 
 def children(spec: Any) -> list[Any]:
@@ -36,9 +36,9 @@ def keys_of(spec: Any) -> list[Key]:
         return list(fields)
     candidates = [spec.context, *(spec.context if isinstance(spec.context, (tuple, list)) else ())]
     for candidate in candidates:
-        if isinstance(candidate, (tuple, list)) and len(candidate) == count and count:
-            if all(isinstance(key, (str, int)) for key in candidate):
-                return list(candidate)
+        fits = isinstance(candidate, (tuple, list)) and len(candidate) == count > 0
+        if fits and all(isinstance(key, (str, int)) for key in candidate):
+            return list(candidate)
     return list(range(count))
 
 

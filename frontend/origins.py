@@ -48,7 +48,7 @@ def is_users(filename: str, libraries: bool = False) -> bool:
         filename: the file of a stack frame.
         libraries: count installed packages other than torch as the user's.
     """
-    if filename.startswith("<") or filename.startswith(_TORCH):
+    if filename.startswith(("<", _TORCH)):
         return False
     if Path(filename).parent == Path(__file__).parent:
         return False
@@ -57,7 +57,6 @@ def is_users(filename: str, libraries: bool = False) -> bool:
     return not filename.startswith(_STANDARD)
 
 
-@lru_cache(maxsize=4096)
 def short_path(filename: str) -> str:
     """A path below the working folder as such; any other as its last two parts."""
     path = Path(filename)

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 
 from anec.errors import UsageError
+from anec.frontend.explain import quiet
 
 _HINT = "pass trust=True (--trust) if you know who made the file, or save it again with torch.export.save"
 
@@ -43,7 +44,7 @@ def load_pt2(path: Path, *, trust: bool = False) -> torch.export.ExportedProgram
         for complaint in (*_payloads(archive), *_programs(archive)):
             raise UsageError(f"{path.name} can run code while it is read: {complaint}", where=str(path), hint=_HINT)
     try:
-        with warnings.catch_warnings():
+        with quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.export.load(str(path))
     except Exception as error:
@@ -106,7 +107,7 @@ def _loads_as_tensors(data: bytes) -> bool:
         return True
     try:
         torch.load(io.BytesIO(data), weights_only=True)
-    except Exception:  # whatever the reader says, torch.export.load would go on to a full unpickling
+    except Exception:  # noqa: BLE001  # whatever it says, torch.export.load would go on to a full unpickling
         return False
     return True
 
@@ -124,10 +125,12 @@ _NAMES = frozenset(
     "FloorDiv ModularIndexing Where PythonMod Mod CleanDiv CeilToInt FloorToInt CeilDiv LShift RShift PowByNatural "
     "FloatPow FloatTrueDiv IntTrueDiv IsNonOverlappingAndDenseIndicator TruncToFloat TruncToInt RoundToInt "
     "RoundDecimal ToFloat Identity Max Min floor ceiling Eq Ne Ge Gt Le Lt And Or Not Piecewise Abs sqrt oo "
-    "int_oo True False OpaqueUnaryFn_sqrt OpaqueUnaryFn_exp OpaqueUnaryFn_log2".split()
+    "Symbol Integer Float Rational Add Mul Pow positive integer nonnegative negative nonpositive real zero nonzero "
+    "precision int_oo True False OpaqueUnaryFn_sqrt OpaqueUnaryFn_exp OpaqueUnaryFn_log2".split()
 )
-_EXPRESSION = re.compile(r"[A-Za-z_]\w*|\d+(?:\.\d*)?(?:e[-+]?\d+)?|[-+*/%(),<>=!&|~\s]")
-_SYMBOL = re.compile(r"(?:[suz]|zf|zuf|zuu)\d+")
+_NUMBER = r"\d+(?:\.\d*)?(?:e[-+]?\d+)?"
+_SYMBOL = r"(?:[suz]|zf|zuf|zuu)\d+"
+_TOKEN = re.compile(rf"(?P<name>[A-Za-z_]\w*)|{_NUMBER}|'(?:{_SYMBOL}|-?{_NUMBER})'|[-+*/%(),<>=!&|~\s]")
 _OPERATORS = frozenset(
     "add sub mul truediv floordiv mod neg pos pow eq ne lt le gt ge and_ or_ not_ getitem lshift rshift".split()
 )
@@ -146,16 +149,24 @@ def _inspect(node: Any, where: str, found: list[str]) -> None:
             _inspect(value, where, found)
         elif key == "expr_str" and not _is_plain_expression(value):
             found.append(f"{where} has the shape expression {value[:80]!r}")
-        elif (key == "target" and "inputs" in node or key == "as_operator") and not _is_plain_target(value):
+        elif ((key == "target" and "inputs" in node) or key == "as_operator") and not _is_plain_target(value):
             found.append(f"{where} calls {value[:80]!r}")
         elif key in ("in_spec", "out_spec") and re.search(r"default_factory_module|__enum__", value):
             found.append(f"{where} names a Python class in {key}")
 
 
 def _is_plain_expression(text: str) -> bool:
-    rest = _EXPRESSION.sub("", text)
-    words = re.findall(r"[A-Za-z_]\w*", re.sub(r"\d+(?:\.\d*)?e[-+]?\d+", "", text))
-    return not rest and all(word in _NAMES or _SYMBOL.fullmatch(word) for word in words)
+    """True for sizes written with known functions, symbols and numbers, as text or as sympy's srepr."""
+    position = 0
+    while position < len(text):
+        token = _TOKEN.match(text, position)
+        if token is None:
+            return False
+        name = token["name"]
+        if name is not None and name not in _NAMES and not re.fullmatch(_SYMBOL, name):
+            return False
+        position = token.end()
+    return True
 
 
 def _is_plain_target(text: str) -> bool:
@@ -176,4 +187,3 @@ def _is_plain_target(text: str) -> bool:
     overload = getattr(packet, match.group(3), None)
     # aten.from_file opens a path of the file's choice.
     return isinstance(overload, torch._ops.OpOverload) and match.group(2) != "from_file"
-

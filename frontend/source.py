@@ -82,9 +82,7 @@ def load_source(text: str, *, trust: bool = False) -> Source:
         return Source(load_pt2(_existing(Path(text)), trust=trust))
     place, _, attribute = text.rpartition(":")
     if not place or "/" in attribute or "\\" in attribute:
-        raise UsageError(
-            f"{text!r} is not a source", hint="write file.py:factory, package.module:factory or model.pt2"
-        )
+        raise UsageError(f"{text!r} is not a source", hint="write file.py:factory, package.module:factory or model.pt2")
     is_file = place.endswith(".py") or "/" in place or "\\" in place
     module = _import_file(_existing(Path(place))) if is_file else _import_module(place)
     found = _attribute(module, attribute, place)
@@ -166,10 +164,9 @@ def _told(what: str) -> Iterator[None]:
         raise
     except BaseException as error:
         frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_users(f.filename)]
+        where = f"{frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line}" if frames else None
         if isinstance(error, SyntaxError) and error.filename:
             where = f"{error.filename}:{error.lineno}"
-        else:
-            where = f"{frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line}" if frames else None
         reason = next(iter(str(error).splitlines()), "")
         raise UsageError(f"{what}: {type(error).__name__}: {reason}", where=where) from error
 

@@ -66,7 +66,7 @@ def _fold(op: Op, ctx: Context, folded: set[Value]) -> None:
     from anec.passes.folding import fold
 
     weights = dict.fromkeys(value for value in op.inputs if value.weight is not None)
-    names = [result.name for result in op.results]
+    names = [result.name for result in op.results if result.uses or result.is_output]
     count = len(ctx.graph.weights)
     try:
         fold(op, ctx)
@@ -75,10 +75,8 @@ def _fold(op: Op, ctx: Context, folded: set[Value]) -> None:
         return
     made = list(islice(reversed(ctx.graph.weights.values()), len(ctx.graph.weights) - count))
     folded.update(made)
-    if op.graph is None:
-        used = [name for name in names if name not in ctx.graph.values]
-        for value, name in zip(reversed(made), used, strict=False):
-            ctx.graph.rename(value, name)
+    for value, name in zip(reversed(made), names, strict=True):
+        ctx.graph.rename(value, name)
     for value in weights:
         if value in folded and not value.uses and not value.is_output and value.weight is not None:
             ctx.graph.remove_weight(value)

@@ -38,7 +38,7 @@ _POINTWISE: dict[OpDef, Callable[[Value], Value]] = {
 
 
 def _pointwise(source: OpDef, build: Callable[[Value], Value]) -> Rule:
-    @rewrite(source, name=source.root)
+    @rewrite(source, name=f"lower_{source.root}")
     def lower(op: Op) -> Value:
         return build(value(op.operand("x"), result_type(op).dtype))
 
@@ -46,7 +46,7 @@ def _pointwise(source: OpDef, build: Callable[[Value], Value]) -> Rule:
 
 
 @rewrite(nn.gelu)
-def gelu(op: Op) -> Value:
+def lower_gelu(op: Op) -> Value:
     mode = _GELU_MODES.get(str(op.attr("approximate")))
     if mode is None:
         reject(f"there is no gelu {op.attr('approximate')!r}")
@@ -54,7 +54,7 @@ def gelu(op: Op) -> Value:
 
 
 @rewrite(nn.softplus)
-def softplus(op: Op) -> Value:
+def lower_softplus(op: Op) -> Value:
     """Linear beyond the threshold, as torch has it; the other branch may overflow there."""
     x = value(op.operand("x"), result_type(op).dtype)
     beta, threshold = number(op.attr("beta"), DType.F32), number(op.attr("threshold"), DType.F32)
@@ -69,10 +69,10 @@ def softplus(op: Op) -> Value:
 
 
 @rewrite(nn.glu)
-def glu(op: Op) -> Value:
+def lower_glu(op: Op) -> Value:
     x = value(op.operand("x"), result_type(op).dtype)
     kept, gate = mil.split.many(x, num_splits=2, axis=axis(op.attr("axis"), x.rank))
     return mil.mul(kept, mil.sigmoid(gate))
 
 
-RULES: list[Rule] = [*(_pointwise(source, build) for source, build in _POINTWISE.items()), gelu, softplus, glu]
+RULES: list[Rule] = [*(_pointwise(source, build) for source, build in _POINTWISE.items()), lower_gelu, lower_softplus, lower_glu]

@@ -55,7 +55,7 @@ class Mask:
 
 
 @rewrite(nn.attention)
-def attention(op: Op, ctx: Context) -> Value:
+def lower_attention(op: Op, ctx: Context) -> Value:
     type_ = result_type(op)
     query, key, values = (value(op.operand(name), type_.dtype) for name in ("query", "key", "value"))
     if type_.rank > MAX_RANK:
@@ -206,4 +206,4 @@ def _without_empty_rows(result: Value, mask: Mask) -> Value:
     return mil.select(mil.equal(highest, -math.inf), 0.0, result)
 
 
-RULES: list[Rule] = [attention]
+RULES: list[Rule] = [lower_attention]

@@ -7,7 +7,7 @@ from functools import cache
 
 from anec.rewrite import Rule
 
-FAMILIES = ("high_rank", "shape", "elementwise",)
+FAMILIES = ("high_rank", "shape", "elementwise", "norm", "activation", "attention", "resize", "recurrent")
 
 
 @cache

@@ -203,6 +203,11 @@ def _moved_axes(sources: tuple[int, ...], destinations: tuple[int, ...], rank: i
     return tuple(placed[index] if index in placed else next(others) for index in range(rank))
 
 
+def permutation_to_end(last: Sequence[int], rank: int) -> tuple[int, ...]:
+    """The permutation that puts the axes ``last`` at the end, in that order."""
+    return (*(index for index in range(rank) if index not in last), *last)
+
+
 def unsupported_rank(op: Op, reason: str) -> UnsupportedError:
     """The error for an op whose tensors have too many axes."""
     return UnsupportedError(
@@ -218,6 +223,7 @@ __all__ = [
     "joined",
     "moved",
     "permutation",
+    "permutation_to_end",
     "rearranged",
     "reshaped",
     "sliced",

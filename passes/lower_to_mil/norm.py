@@ -70,7 +70,7 @@ def _reshaped(x: Value, shape: tuple[Dim, ...]) -> Value:
 
 
 @rewrite(nn.layer_norm)
-def layer_norm(op: Op) -> Value:
+def lower_layer_norm(op: Op) -> Value:
     type_ = result_type(op)
     x = value(op.operand("x"), type_.dtype)
     weight, bias = _weight(op, "weight", type_.dtype), _weight(op, "bias", type_.dtype)
@@ -84,7 +84,7 @@ def layer_norm(op: Op) -> Value:
 
 
 @rewrite(nn.rms_norm)
-def rms_norm(op: Op) -> Value:
+def lower_rms_norm(op: Op) -> Value:
     type_ = result_type(op)
     x = value(op.operand("x"), type_.dtype)
     found = axes(op.attr("axes"), x.rank)
@@ -94,7 +94,7 @@ def rms_norm(op: Op) -> Value:
 
 
 @rewrite(nn.l2_norm)
-def l2_norm(op: Op) -> Value:
+def lower_l2_norm(op: Op) -> Value:
     """Not mil.l2_norm, which is over the last three axes together and adds its epsilon to the sum."""
     x = value(op.operand("x"), result_type(op).dtype)
     norm = mil.reduce_l2_norm(x, axes=op.attr("axes"), keep_dims=True)
@@ -102,7 +102,7 @@ def l2_norm(op: Op) -> Value:
 
 
 @rewrite(nn.group_norm)
-def group_norm(op: Op) -> Value:
+def lower_group_norm(op: Op) -> Value:
     """A layer norm over [channels of the group, space]; weights are by channel, so they come after."""
     type_ = result_type(op)
     x = value(op.operand("x"), type_.dtype)
@@ -122,7 +122,7 @@ def group_norm(op: Op) -> Value:
 
 
 @rewrite(nn.instance_norm)
-def instance_norm(op: Op) -> Value:
+def lower_instance_norm(op: Op) -> Value:
     type_ = result_type(op)
     weight, bias = _weight(op, "weight", type_.dtype), _weight(op, "bias", type_.dtype)
     return _instance_norm(value(op.operand("x"), type_.dtype), weight, bias, _epsilon(op))
@@ -139,7 +139,7 @@ def _instance_norm(x: Value, weight: Value | None, bias: Value | None, epsilon: 
 
 
 @rewrite(nn.batch_norm)
-def batch_norm(op: Op) -> Value:
+def lower_batch_norm(op: Op) -> Value:
     """Core ML takes ranks 3 to 5 and constant statistics; else x * scale + shift, both by channel."""
     type_ = result_type(op)
     x = value(op.operand("x"), type_.dtype)
@@ -155,7 +155,7 @@ def batch_norm(op: Op) -> Value:
 
 
 @rewrite(nn.log_softmax)
-def log_softmax(op: Op) -> Value:
+def lower_log_softmax(op: Op) -> Value:
     """x - max - log(sum(exp(x - max))): nothing overflows, and the sum is 1 at least."""
     x = value(op.operand("x"), result_type(op).dtype)
     if x.rank == 0:
@@ -167,11 +167,11 @@ def log_softmax(op: Op) -> Value:
 
 
 RULES: list[Rule] = [
-    layer_norm,
-    rms_norm,
-    l2_norm,
-    group_norm,
-    instance_norm,
-    batch_norm,
-    log_softmax,
+    lower_layer_norm,
+    lower_rms_norm,
+    lower_l2_norm,
+    lower_group_norm,
+    lower_instance_norm,
+    lower_batch_norm,
+    lower_log_softmax,
 ]

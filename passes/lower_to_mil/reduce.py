@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 
 from anec.dialects import mil
+from anec.ir.attrs import Literal
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import OpDef
 from anec.ir.types import DType
 from anec.passes.lower_to_mil.roots import each
-from anec.passes.lower_to_mil.shared import as_value, carrier, count
+from anec.passes.lower_to_mil.shared import as_value, carrier, choose, count
 from anec.passes.lower_to_mil.typing import axes, axis, cast, dtype_of, result_type, value
 from anec.rewrite import Rule, reject, rewrite
 
@@ -201,6 +202,22 @@ def _correction(op: Op) -> float:
     return 1.0 if given is None else float(given)  # type: ignore[arg-type]  # torch's schema has a number
 
 
+@rewrite(each("nansum"))
+def nansum(op: Op) -> Value:
+    """NaN counts as 0."""
+    type_ = result_type(op)
+    x = value(op.operand("self"), type_.dtype)
+    if type_.dtype.is_float:
+        x = choose(mil.equal(x, x), x, Literal(0.0), x.tensor)
+    return reduced(mil.reduce_sum, x, reduced_axes(op, x.rank), keeps(op))
+
+
+@rewrite(each("frobenius_norm.dim"))
+def frobenius_norm(op: Op) -> Value:
+    x = value(op.operand("self"), result_type(op).dtype)
+    return reduced(mil.reduce_l2_norm, x, reduced_axes(op, x.rank), keeps(op))
+
+
 @rewrite(each("trace"))
 def trace(op: Op) -> Value:
     """The sum of what one band keeps."""
@@ -227,7 +244,9 @@ RULES: list[Rule] = [
     extremum_along,
     aminmax,
     arg_extremum,
+    nansum,
     norm,
+    frobenius_norm,
     logsumexp,
     variance,
     variance_and_mean,

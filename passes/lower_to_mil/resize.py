@@ -53,15 +53,15 @@ class Resize:
         """The float64 matrix [after, before] of a resize along one axis, from torch's own kernel."""
         import torch
 
-        # As an image of one column for each unit vector; nothing happens along the columns.
-        units = torch.eye(before, dtype=torch.float64).reshape(1, before, before, 1)
-        settings = (self.align_corners, scale, None)
+        # The rows of the image are the unit vectors; its height stays. (Resizing the height of images
+        # of one column would do as well, but there torch's antialiasing repeats the first pixel.)
+        units = torch.eye(before, dtype=torch.float64).reshape(1, 1, before, before)
         aten = torch.ops.aten
         if self.mode == "bicubic":
             function = aten._upsample_bicubic2d_aa if self.antialias else aten.upsample_bicubic2d
         else:
             function = aten._upsample_bilinear2d_aa if self.antialias else aten.upsample_bilinear2d
-        result = function.default(units, [after, 1], *settings)
+        result = function.default(units, [before, after], self.align_corners, None, scale)
         assert isinstance(result, torch.Tensor)
         return result.reshape(before, after).T
 
@@ -76,7 +76,7 @@ class Resize:
 
 
 @rewrite(nn.interpolate)
-def interpolate(op: Op, ctx: Context) -> Value:
+def lower_interpolate(op: Op, ctx: Context) -> Value:
     mode = str(op.attr("mode"))
     how = Resize("linear" if mode in _LINEAR else mode, bool(op.attr("align_corners")), bool(op.attr("antialias")))
     type_ = result_type(op)
@@ -219,7 +219,7 @@ _PADDINGS = {
 
 
 @rewrite(nn.grid_sample)
-def grid_sample(op: Op) -> Value:
+def lower_grid_sample(op: Op) -> Value:
     """One op for images, bilinear or nearest; Core ML samples neither cubically nor volumes."""
     type_ = result_type(op)
     mode, padding, align_corners = op.attr("mode"), str(op.attr("padding_mode")), bool(op.attr("align_corners"))
@@ -240,4 +240,4 @@ def grid_sample(op: Op) -> Value:
     )
 
 
-RULES: list[Rule] = [interpolate, grid_sample]
+RULES: list[Rule] = [lower_interpolate, lower_grid_sample]

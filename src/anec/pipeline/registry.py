@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib
 import importlib.util
 import sys
@@ -27,6 +28,7 @@ _OWNERS: dict[str, str] = {}
 _LOWERINGS: list[Rule] = []
 _LOADED: dict[str, str] = {}
 _BUILTINS = "anec.passes"
+_PLUGIN_PREFIX = "anec_plugin_"
 
 
 def register(cls: P) -> P:
@@ -39,7 +41,7 @@ def register(cls: P) -> P:
         raise UsageError(f"the pass {cls.__name__} has no name", hint='write `name = "my-pass"` in its body')
     if "__dataclass_fields__" not in cls.__dict__:
         cls = dataclasses.dataclass(cls)
-    owner = cls.__module__
+    owner = _owner_of(cls)
     known = _PASSES.get(cls.name)
     if known is not None and _OWNERS[cls.name] != owner:
         raise UsageError(
@@ -49,6 +51,13 @@ def register(cls: P) -> P:
     _PASSES[cls.name] = cls
     _OWNERS[cls.name] = owner
     return cls
+
+
+def _owner_of(cls: type[Pass]) -> str:
+    """The module a pass is written in; for a plugin file its path."""
+    if cls.__module__.startswith(_PLUGIN_PREFIX):
+        return str(sys.modules[cls.__module__].__file__)
+    return cls.__module__
 
 
 def register_lowering(*rules: Rule) -> None:
@@ -134,11 +143,10 @@ def load_plugin(plugin: str) -> None:
         if path.suffix == ".py" or path.is_file():
             if not path.is_file():
                 raise UsageError(f"the plugin {plugin} does not exist")
-            name = f"anec_plugin_{path.stem}_{abs(hash(str(path.resolve()))):x}"
+            name = _PLUGIN_PREFIX + hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
             spec = importlib.util.spec_from_file_location(name, path)
             assert spec is not None and spec.loader is not None
             module = importlib.util.module_from_spec(spec)
-            module.__name__ = str(path)
             sys.modules[name] = module
             spec.loader.exec_module(module)
         else:

@@ -1,0 +1,254 @@
+"""Matrix products: linear, mm, bmm, matmul of every pair of ranks, and the products that add.
+
+    %y = aten.addmm.default(%bias, %x, %w)          %w: f32[8,16], a weight
+        ->
+    %1 = mil.transpose(%w) {perm=[1, 0]}            (computed before emission)
+    %y = mil.linear(%x, %1, %bias)
+
+A transpose of the last two axes in front of a product becomes its ``transpose_y``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from anec.dialects import aten, mil
+from anec.ir.attrs import Attr
+from anec.ir.facts import is_constant
+from anec.ir.graph import Op, Value
+from anec.ir.opdef import OpDef
+from anec.passes.lower_to_mil.movement import reshaped, source
+from anec.passes.lower_to_mil.permutation import volume
+from anec.passes.lower_to_mil.typing import axis, number, result_type, value
+from anec.rewrite import Rule, rewrite
+
+# mil.linear takes x of rank 1 to 3 (coremltools, linear).
+_LINEAR_RANK = 3
+
+
+def product(x: Value, y: Value, bias: Value | None = None, *, transpose_y: bool = False) -> Value:
+    """``x @ y + bias``, of rank 2 at least; a constant matrix on the right makes it a linear layer.
+
+    Args:
+        x: the left operand.
+        y: the right operand.
+        bias: a vector added to each row, or None.
+        transpose_y: the last two axes of y are swapped first.
+    """
+    if y.rank == 2 and x.rank <= _LINEAR_RANK and is_constant(y):
+        weight = y if transpose_y else swapped(y)
+        if bias is None or is_constant(bias):
+            return mil.linear(x, weight, bias) if bias is not None else mil.linear(x, weight)
+        return mil.add(mil.linear(x, weight), bias)
+    left, right = (x, False), (y, transpose_y)
+    if not is_constant(y):
+        right = _through(y, transpose_y)
+    if not is_constant(x):
+        left = _through(x, False)
+    attrs: dict[str, Attr] = {}
+    if left[1]:
+        attrs["transpose_x"] = True
+    if right[1]:
+        attrs["transpose_y"] = True
+    result = mil.matmul(left[0], right[0], **attrs)
+    return result if bias is None else mil.add(result, bias)
+
+
+def swapped(x: Value) -> Value:
+    """``x`` with its last two axes swapped; a swap that made it is undone instead."""
+    before, swaps = _through(x, True)
+    return before if not swaps else mil.transpose(x, perm=(*range(x.rank - 2), x.rank - 1, x.rank - 2))
+
+
+def _through(x: Value, swaps: bool) -> tuple[Value, bool]:
+    """Look through a transpose of the last two axes; whether they still have to be swapped."""
+    op = x.op
+    if op is not None and op.name == "mil.transpose" and x.rank >= 2:
+        perm, rank = op.attr("perm"), x.rank
+        assert isinstance(perm, tuple)
+        order = [item % rank for item in perm if isinstance(item, int)]
+        if order == [*range(rank - 2), rank - 1, rank - 2]:
+            return op.value("x"), not swaps
+    return x, swaps
+
+
+def _row(x: Value) -> Value:
+    return reshaped(x, (1, *x.tensor.shape)) if x.rank == 1 else x
+
+
+def _column(x: Value) -> Value:
+    return reshaped(x, (*x.tensor.shape, 1)) if x.rank == 1 else x
+
+
+def multiplied(x: Value, y: Value) -> Value:
+    """``x @ y`` for any ranks from 1 on, as numpy and torch have it."""
+    result = product(_row(x), _column(y))
+    shape = result.tensor.shape
+    if y.rank == 1:
+        shape = shape[:-1]
+    if x.rank == 1:
+        shape = (*shape[: len(shape) - 2 + (y.rank == 1)], *shape[len(shape) - 1 + (y.rank == 1) :])
+    return reshaped(result, shape)
+
+
+def scaled(x: Value, factor: Attr) -> Value:
+    """``x * factor``; nothing for a factor of 1."""
+    if factor == 1:
+        return x
+    return mil.mul(x, number(factor, x.tensor.dtype))
+
+
+def dotted(x: Value, y: Value, at: int = -1) -> Value:
+    """The sum of ``x * y`` along one axis."""
+    product_ = mil.mul(x, y)
+    return mil.reduce_sum(product_, axes=(axis(at, product_.rank),), keep_dims=False)
+
+
+def plus(added: Value, beta: Attr, found: Value, alpha: Attr) -> Value:
+    """``beta * added + alpha * found``; with beta 0 what is added does not count, NaN or not."""
+    found = scaled(found, alpha)
+    if beta == 0:
+        return found
+    return mil.add(scaled(added, beta), found)
+
+
+def _two(op: Op, first: str, second: str) -> tuple[Value, Value]:
+    return source(op, first), source(op, second)
+
+
+def _is_row(bias: Value, width: object) -> bool:
+    return all(size == 1 for size in bias.tensor.shape[:-1]) and bias.rank > 0 and bias.tensor.shape[-1] == width
+
+
+@rewrite(aten.linear.default)
+def lower_linear(op: Op) -> Value:
+    """The weight is [out, in], as mil.linear has it; a vector as weight gives one number a row."""
+    x, weight = _two(op, "input", "weight")
+    bias = source(op, "bias") if op.operand("bias") is not None else None
+    if weight.rank == 1:
+        result = multiplied(x, weight)
+        return result if bias is None else mil.add(result, bias)
+    result = product(_row(x), weight, bias, transpose_y=True)
+    return reshaped(result, result_type(op).shape) if x.rank == 1 else result
+
+
+def _matmul(first: str, second: str) -> Callable[[Op], Value]:
+    def lower(op: Op) -> Value:
+        x, y = _two(op, first, second)
+        return multiplied(x, y)
+
+    return lower
+
+
+@rewrite(aten._int_mm.default)
+def lower_int_mm(op: Op) -> Value:
+    """Integers are held in int32 all along, as the result is."""
+    return product(*_two(op, "self", "mat2"))
+
+
+def _adding(added: str, first: str, second: str) -> Callable[[Op], Value]:
+    """``beta * self + alpha * (first @ second)``; a row that is added is the bias of a linear layer."""
+
+    def lower(op: Op) -> Value:
+        x, y = _two(op, first, second)
+        beta, alpha = op.attr("beta"), op.attr("alpha")
+        added_value = source(op, added)
+        width = y.tensor.shape[-1]
+        if beta == alpha == 1 and x.rank == y.rank == 2 and is_constant(y) and _is_row(added_value, width):
+            return product(x, y, reshaped(added_value, (width,)))
+        return plus(added_value, beta, multiplied(x, y), alpha)
+
+    return lower
+
+
+@rewrite(aten.addbmm.default)
+def lower_addbmm(op: Op) -> Value:
+    """The products of a batch are summed."""
+    batch = multiplied(*_two(op, "batch1", "batch2"))
+    total = mil.reduce_sum(batch, axes=(0,), keep_dims=False)
+    return plus(source(op), op.attr("beta"), total, op.attr("alpha"))
+
+
+@rewrite(aten.addr.default)
+def lower_addr(op: Op) -> Value:
+    first, second = _two(op, "vec1", "vec2")
+    outer = mil.mul(_column(first), _row(second))
+    return plus(source(op), op.attr("beta"), outer, op.attr("alpha"))
+
+
+def _outer(op: Op) -> Value:
+    first, second = _two(op, "self", "vec2")
+    return mil.mul(_column(first), _row(second))
+
+
+def _dot(first: str, second: str) -> Callable[[Op], Value]:
+    def lower(op: Op) -> Value:
+        x, y = _two(op, first, second)
+        dim = op.attr("dim") if "dim" in op.defn.by_name else -1
+        assert isinstance(dim, int)
+        return dotted(x, y, dim)
+
+    return lower
+
+
+@rewrite(aten.inner.default)
+def lower_inner(op: Op) -> Value:
+    """Over the last axes of both; every other axis of one meets every other of the other."""
+    x, y = _two(op, "self", "other")
+    if not x.rank or not y.rank:
+        return mil.mul(x, y)
+    if x.rank == y.rank == 1:
+        return dotted(x, y)
+    rows = reshaped(y, (volume(y.tensor.shape[:-1]), y.tensor.shape[-1]))
+    return reshaped(product(_row(x), rows, transpose_y=True), result_type(op).shape)
+
+
+def _chain(name: str) -> Callable[[Op], Value]:
+    def lower(op: Op) -> Value:
+        """Matrices multiplied from the left, which is exact whatever order is the cheapest."""
+        dtype = result_type(op).dtype
+        matrices = [value(operand, dtype) for operand in op.variadic(name)]
+        result = matrices[0]
+        for matrix in matrices[1:]:
+            result = multiplied(result, matrix)
+        return result
+
+    return lower
+
+
+_PRODUCTS: dict[OpDef, tuple[str, str]] = {
+    aten.mm.default: ("self", "mat2"),
+    aten.bmm.default: ("self", "mat2"),
+    aten.mv.default: ("self", "vec"),
+    aten.matmul.default: ("self", "other"),
+    aten.linalg_matmul.default: ("self", "other"),
+}
+_SUMS: dict[OpDef, tuple[str, str, str]] = {
+    aten.addmm.default: ("self", "mat1", "mat2"),
+    aten.baddbmm.default: ("self", "batch1", "batch2"),
+    aten.addmv.default: ("self", "mat", "vec"),
+}
+_DOTS: dict[OpDef, tuple[str, str]] = {
+    aten.dot.default: ("self", "tensor"),
+    aten.vdot.default: ("self", "other"),
+    aten.linalg_vecdot.default: ("x", "y"),
+}
+
+
+def _name(defn: OpDef) -> str:
+    return "lower_" + defn.root
+
+
+RULES: list[Rule] = [
+    lower_linear,
+    lower_int_mm,
+    *(rewrite(defn, name=_name(defn))(_matmul(*names)) for defn, names in _PRODUCTS.items()),
+    *(rewrite(defn, name=_name(defn))(_adding(*names)) for defn, names in _SUMS.items()),
+    *(rewrite(defn, name=_name(defn))(_dot(*names)) for defn, names in _DOTS.items()),
+    *(rewrite(defn, name=_name(defn))(_outer) for defn in (aten.outer.default, aten.ger.default)),
+    rewrite(aten.chain_matmul.default, name="lower_chain_matmul")(_chain("matrices")),
+    rewrite(aten.linalg_multi_dot.default, name="lower_linalg_multi_dot")(_chain("tensors")),
+    lower_addbmm,
+    lower_addr,
+    lower_inner,
+]

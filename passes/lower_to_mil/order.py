@@ -1,0 +1,128 @@
+"""Sorting, the largest few, medians, and where a number belongs in a sorted row.
+
+    %v, %i = aten.sort.default(%x) {dim=-1}     ->     %v, %i = mil.topk(%x) {k=7, axis=1, ascending=true}
+
+Core ML does not promise the order of equal elements, so a stable sort is as stable as the device's.
+"""
+
+from __future__ import annotations
+
+from anec.dialects import mil
+from anec.ir.attrs import Literal
+from anec.ir.graph import Op, Value
+from anec.ir.types import DType
+from anec.passes.lower_to_mil.roots import each
+from anec.passes.lower_to_mil.shared import BOOL_CARRIER, as_value, carrier
+from anec.passes.lower_to_mil.typing import argument, axis, cast, dtype_of, promoted, result_type, static, value
+from anec.rewrite import Rule, reject, rewrite
+
+
+def _ordered(x: Value, at: int, k: int, ascending: bool, dtype: DType) -> tuple[Value, Value]:
+    """The first k along an axis; a number alone is its own order."""
+    if x.rank == 0:
+        return as_value(cast(x, dtype)), mil.fill(shape=(), value=0)
+    values, indices = mil.topk.many(x, k=k, axis=at, ascending=ascending)
+    return as_value(cast(values, dtype)), indices
+
+
+def _entries(op: Op) -> tuple[Value, int]:
+    """The tensor in a dtype MIL sorts, and the axis."""
+    given = dtype_of(op.operand("self")) or DType.F32
+    x = value(op.operand("self"), carrier(given))
+    return x, axis(op.attr("dim"), x.rank)
+
+
+@rewrite(each("topk"))
+def topk(op: Op) -> tuple[Value, Value]:
+    x, at = _entries(op)
+    k = op.attr("k")
+    if not isinstance(k, int) or k < 1:
+        reject(f"k is {k}")
+    return _ordered(x, at, k, not op.attr("largest"), result_type(op).dtype)
+
+
+@rewrite(each("sort", "sort.stable"))
+def sort(op: Op) -> tuple[Value, Value]:
+    """The largest k, of all; -1 says all of a symbolic size."""
+    x, at = _entries(op)
+    size = x.tensor.shape[at] if x.rank else 1
+    k = size if isinstance(size, int) else -1
+    return _ordered(x, at, k, not op.attr("descending"), result_type(op).dtype)
+
+
+@rewrite(each("msort"))
+def msort(op: Op) -> Value:
+    x = value(op.operand("self"), carrier(result_type(op).dtype))
+    size = static(x.tensor)[0] if x.rank else 1
+    return _ordered(x, 0, size, True, result_type(op).dtype)[0]
+
+
+@rewrite(each("argsort", "argsort.stable"))
+def argsort(op: Op) -> Value:
+    x, at = _entries(op)
+    if x.rank == 0:
+        return mil.fill(shape=(), value=0)
+    return mil.argsort(x, axis=at, ascending=not op.attr("descending"))
+
+
+@rewrite(each("kthvalue", "median.dim"))
+def kth(op: Op) -> tuple[Value, Value]:
+    """The last of the k smallest; the median is the lower one of two."""
+    x, at = _entries(op)
+    dtype = result_type(op).dtype
+    if x.rank == 0:
+        return _ordered(x, at, 1, True, dtype)
+    k = op.attr("k") if op.defn.root == "kthvalue" else (static(x.tensor)[at] + 1) // 2
+    if not isinstance(k, int):
+        reject(f"k is {k}")
+    values, indices = (_last(found, at, k) for found in _ordered(x, at, k, True, dtype))
+    if op.attr("keepdim"):
+        return values, indices
+    return mil.squeeze(values, axes=(at,)), mil.squeeze(indices, axes=(at,))
+
+
+def _last(x: Value, at: int, size: int) -> Value:
+    """The last entry of an axis, which stays."""
+    if size == 1:
+        return x
+    begin = tuple(size - 1 if index == at else 0 for index in range(x.rank))
+    end = tuple(size if index == at else 0 for index in range(x.rank))
+    whole = tuple(index != at for index in range(x.rank))
+    return mil.slice_by_index(x, begin=begin, end=end, begin_mask=whole, end_mask=whole)
+
+
+@rewrite(each("median"))
+def median(op: Op) -> Value:
+    dtype = result_type(op).dtype
+    x = value(op.operand("self"), carrier(dtype))
+    if x.rank == 0:
+        return as_value(cast(x, dtype))
+    row = x if x.rank == 1 else mil.reshape(x, shape=(-1,))
+    k = (static(row.tensor)[0] + 1) // 2
+    values, _ = _ordered(row, 0, k, True, dtype)
+    return mil.squeeze(_last(values, 0, k), axes=(0,))
+
+
+@rewrite(each("bucketize.Tensor", "bucketize.Scalar", "searchsorted.Tensor", "searchsorted.Scalar"))
+def bucketize(op: Op) -> Value:
+    """The place is the number of boundaries below (with ``right``: or equal): count them."""
+    if "sorter" in op.defn.by_name and op.operand("sorter") is not None:
+        reject("the boundaries come with a sorter")
+    name = "boundaries" if op.defn.root == "bucketize" else "sorted_sequence"
+    given, numbers = op.operand(name), argument(op, "self")
+    dtype = promoted(given, numbers)
+    dtype = BOOL_CARRIER if dtype is DType.BOOL else dtype
+    bounds, x = value(given, dtype), cast(numbers, dtype)
+    if isinstance(x, Value):
+        if bounds.rank > 1:
+            bounds = mil.expand_dims(bounds, axes=(bounds.rank - 1,))
+        x = mil.expand_dims(x, axes=(x.rank,))
+    elif not isinstance(x, Literal) or bounds.rank != 1:
+        reject("a number is looked up in one row")
+    right = op.attr("right") or ("side" in op.defn.by_name and op.attr("side") == "right")
+    below = (mil.less_equal if right else mil.less)(bounds, x)
+    counted = mil.reduce_sum(mil.cast(below, dtype="fp32"), axes=(-1,), keep_dims=False)
+    return mil.cast(counted, dtype="int32")
+
+
+RULES: list[Rule] = [topk, sort, msort, argsort, kth, median, bucketize]

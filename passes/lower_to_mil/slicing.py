@@ -1,0 +1,237 @@
+"""Taking tensors apart: slices, picks, splits, diagonals.
+
+    %y = aten.slice.Tensor(%x) {dim=1, start=-3, end=9223372036854775807}      %x: f32[2,8]
+        ->
+    %y = mil.slice_by_index(%x, [0, 5], [0, 0]) {begin_mask=[true, false], end_mask=[true, true]}
+
+    %y = aten.select.int(%x) {dim=1, index=-1}
+        ->
+    %y = mil.slice_by_index(%x, [0, 7], [0, 8]) {begin_mask=..., end_mask=..., squeeze_mask=[false, true]}
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from anec.dialects import aten, mil
+from anec.errors import UnsupportedError
+from anec.ir.attrs import Attr
+from anec.ir.dims import Dim, Expr
+from anec.ir.graph import Op, Value
+from anec.ir.opdef import OpDef
+from anec.passes.lower_to_mil.movement import moved, permutation_to_end, reshaped, sliced, source
+from anec.passes.lower_to_mil.padding import padded
+from anec.passes.lower_to_mil.permutation import Movement, volume
+from anec.passes.lower_to_mil.typing import END, INT32_MAX, axis, result_type
+from anec.rewrite import Rule, reject, rewrite
+
+
+def _slice(op: Op) -> Value:
+    """Bounds are counted from the front and clamped, as torch has it, where the size is known."""
+    x = source(op)
+    if x.rank == 0:
+        reject("a slice of a tensor without axes")
+    at = axis(op.attr("dim"), x.rank)
+    size = x.tensor.shape[at]
+    start, end, step = op.attr("start"), op.attr("end"), op.attr("step")
+    wanted = result_type(op).shape[at]
+    if wanted == 0:
+        reject("the slice is empty, and Core ML has no empty tensors")
+    begin, stop = _bound(start, size), _bound(end, size)
+    if begin == 0:
+        begin = None
+    if stop is not None and stop == size:
+        stop = None
+    if not isinstance(step, int):
+        reject(f"the step {step} is symbolic")
+    if begin is None and stop is None and step == 1:
+        return x
+    return sliced(x, at, begin, stop, step)
+
+
+def _bound(given: Attr, size: Dim) -> int | None:
+    """A slice's bound; None when it is open, or torch's word for the end."""
+    if given is None or (isinstance(given, int) and given >= END):
+        return None
+    if isinstance(given, Expr):
+        if given == size:
+            return None
+        reject(f"a slice ends at the symbolic size {given}")
+    assert isinstance(given, int)
+    if isinstance(size, Expr):
+        return max(-INT32_MAX, min(given, INT32_MAX))
+    return min(max(given + size if given < 0 else given, 0), size)
+
+
+def _select(op: Op) -> Value:
+    x = source(op)
+    at, index = axis(op.attr("dim"), x.rank), op.attr("index")
+    size = x.tensor.shape[at]
+    if not isinstance(index, int):
+        reject(f"the index {index} is symbolic")
+    if size == 1:
+        return reshaped(x, result_type(op).shape)
+    return sliced(x, at, index + size if index < 0 and isinstance(size, int) else index, squeeze=True)
+
+
+def _narrow(op: Op) -> Value:
+    """``x[start:start + length]``."""
+    x, start = source(op), op.attr("start")
+    at = axis(op.attr("dim"), x.rank)
+    size, length = x.tensor.shape[at], op.attr("length")
+    if not isinstance(start, int) or not isinstance(length, int) or not isinstance(size, int):
+        if start == 0 and length == size:
+            return x
+        reject(f"narrow by the symbolic sizes {start}, {length}")
+    begin = start + size if start < 0 else start
+    if (begin, length) == (0, size):
+        return x
+    return sliced(x, at, begin or None, begin + length if begin + length < size else None)
+
+
+# -- splits: the recorded shapes say where to cut ------------------------------------------------
+
+_SPLITS: tuple[OpDef, ...] = (
+    aten.split.Tensor,
+    aten.split.sizes,
+    aten.split_copy.Tensor,
+    aten.split_with_sizes.default,
+    aten.split_with_sizes_copy.default,
+    aten.unsafe_split.Tensor,
+    aten.unsafe_split_with_sizes.default,
+    aten.chunk.default,
+    aten.unsafe_chunk.default,
+    aten.tensor_split.sections,
+    aten.tensor_split.indices,
+)
+_SPLITS_ALONG: dict[str, int] = {"vsplit": 0, "hsplit": 1, "dsplit": 2}
+
+
+def _split(op: Op) -> list[Value]:
+    return _pieces(op, op.attr("dim"))
+
+
+def _split_along(op: Op) -> list[Value]:
+    rank = op.value("self").rank
+    return _pieces(op, min(_SPLITS_ALONG[op.defn.root], rank - 1))
+
+
+def _pieces(op: Op, dim: Attr) -> list[Value]:
+    """Cut along ``dim`` into the sizes of the results; an empty piece must be unused."""
+    x = source(op)
+    at = axis(dim, x.rank)
+    sizes = [result.tensor.shape[at] for result in op.results]
+    if len(sizes) == 1:
+        return [x]
+    for result, size in zip(op.results, sizes, strict=True):
+        if size == 0 and (result.uses or result.is_output):
+            raise UnsupportedError(
+                f"{op.name} gives an empty piece, %{result.name}, and Core ML has no empty tensors",
+                where=op.origin.place,
+            )
+    if not all(isinstance(size, int) for size in sizes):
+        reject(f"a split along the symbolic size {x.tensor.shape[at]}")
+    full = [size for size in sizes if size != 0]
+    cut = [x] if len(full) == 1 else list(mil.split.many(x, split_sizes=tuple(full), axis=at))
+    whole = iter(cut)
+    return [next(whole) if size else cut[0] for size in sizes]
+
+
+def _unbind(op: Op) -> list[Value]:
+    """One pick for each result; picks that nothing uses vanish."""
+    x = source(op)
+    at = axis(op.attr("dim"), x.rank)
+    if len(op.results) == 1:
+        return [reshaped(x, op.results[0].tensor.shape)]
+    return [sliced(x, at, index, squeeze=True) for index in range(len(op.results))]
+
+
+# -- diagonals -----------------------------------------------------------------------------------
+
+
+def _diagonal(op: Op) -> Value:
+    """With both axes joined, the diagonal is every (columns + 1)-th entry."""
+    x = source(op)
+    dims = [op.attr(name) for name in ("dim1", "dim2")] if "dim1" in op.defn.by_name else [0, 1]
+    offset = cast(int, op.attr("offset") if "offset" in op.defn.by_name else op.attr("diagonal"))
+    first, second = (axis(dim, x.rank) for dim in dims)
+    count = result_type(op).shape[-1]
+    columns = x.tensor.shape[second]
+    if not isinstance(columns, int) or not isinstance(count, int) or count == 0:
+        reject("a diagonal that is empty, or of symbolic size")
+    order = permutation_to_end((first, second), x.rank)
+    shape = [x.tensor.shape[index] for index in order]
+    lead = tuple(shape[:-2])
+    flat = moved(x, Movement.of(x.tensor.shape).permuted(order), (*lead, volume(shape[-2:])))
+    begin = offset if offset >= 0 else -offset * columns
+    return sliced(flat, len(lead), begin or None, begin + (count - 1) * (columns + 1) + 1, columns + 1)
+
+
+def _diagonal_matrix(x: Value, offset: int) -> Value:
+    """Each entry followed by ``size`` zeros falls on the diagonal when cut into rows of ``size``."""
+    *lead, count = x.shape
+    size = count + abs(offset)
+    column = reshaped(x, (*lead, count, 1))
+    spaced = padded(column, [(0, 0)] * (len(lead) + 1) + [(0, size)], 0)
+    flat = reshaped(spaced, (*lead, count * (size + 1)))
+    begin = offset if offset >= 0 else -offset * size
+    length = size * size
+    # The last row may stick out beyond the square, which only zeros do.
+    kept = min(count * (size + 1), length - begin)
+    if kept < count * (size + 1):
+        flat = sliced(flat, len(lead), None, kept)
+    whole = padded(flat, [(0, 0)] * len(lead) + [(begin, length - begin - kept)], 0)
+    return reshaped(whole, (*lead, size, size))
+
+
+def _diag_embed(op: Op) -> Value:
+    x = source(op)
+    named = "dim1" in op.defn.by_name
+    rank = result_type(op).rank
+    first, second = (axis(op.attr(name), rank) for name in ("dim1", "dim2")) if named else (rank - 2, rank - 1)
+    offset = cast(int, op.attr("offset" if "offset" in op.defn.by_name else "diagonal"))
+    if 0 in x.tensor.shape or not x.tensor.is_static:
+        reject(f"diagonals of {x.type}")
+    if first > second:
+        first, second, offset = second, first, -offset
+    square = _diagonal_matrix(x if x.rank else reshaped(x, (1,)), offset)
+    order = permutation_to_end((first, second), rank)
+    back = tuple(order.index(index) for index in range(rank))
+    return moved(square, Movement.of(square.shape).permuted(back), result_type(op).shape)
+
+
+@rewrite(aten.diag.default)
+def lower_diag(op: Op) -> Value:
+    """A vector becomes a matrix, a matrix its diagonal."""
+    return _diag_embed(op) if op.value("self").rank == 1 else _diagonal(op)
+
+
+@rewrite(aten.diagflat.default)
+def lower_diagflat(op: Op) -> Value:
+    """A matrix with the flattened tensor on a diagonal."""
+    x, offset = source(op), op.attr("offset")
+    assert isinstance(offset, int)
+    return _diagonal_matrix(reshaped(x, (x.tensor.size,)), offset)
+
+
+def _rule(defn: OpDef, lower: object) -> Rule:
+    name = defn.name.removeprefix("aten.").removesuffix(".default").replace(".", "_")
+    return rewrite(defn, name=f"lower_{name}")(lower)  # type: ignore[arg-type]  # each is one of the functions above
+
+
+_RULES: dict[OpDef, object] = {
+    aten.slice.Tensor: _slice,
+    aten.slice_copy.Tensor: _slice,
+    aten.select.int: _select,
+    aten.select_copy.int: _select,
+    aten.narrow.default: _narrow,
+    aten.narrow_copy.default: _narrow,
+    **dict.fromkeys(_SPLITS, _split),
+    **{aten.resolve(f"{name}.{form}"): _split_along for name in _SPLITS_ALONG for form in ("int", "array")},
+    aten.unbind.int: _unbind,
+    aten.unbind_copy.int: _unbind,
+    aten.diagonal.default: _diagonal,
+    aten.diagonal_copy.default: _diagonal,
+    aten.diag_embed.default: _diag_embed,
+}
+RULES: list[Rule] = [*(_rule(defn, lower) for defn, lower in _RULES.items()), lower_diag, lower_diagflat]

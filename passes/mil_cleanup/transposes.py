@@ -1,0 +1,84 @@
+"""Transposes that cancel, join, or move nothing.
+
+    %1 = mil.transpose(%x) {perm=[0, 2, 1]}
+    %y = mil.transpose(%1) {perm=[0, 2, 1]}     ->     %x
+"""
+
+from __future__ import annotations
+
+from anec.dialects import mil
+from anec.ir.graph import Op, Value
+from anec.passes.common import rebuild, tensor
+from anec.passes.mil_cleanup.reshapes import reshape_to
+from anec.rewrite import Rule, any_of, reject, rest, rewrite, var
+
+x, y = tensor("x"), tensor("y")
+
+
+def permutation(op: Op) -> tuple[int, ...]:
+    """The perm of a transpose, counted from the front."""
+    perm = op.attr("perm")
+    assert isinstance(perm, tuple)
+    return tuple(axis % len(perm) for axis in perm if isinstance(axis, int))
+
+
+@rewrite(mil.transpose(x, rest))
+def drop_transpose(op: Op, x: Value) -> Value:
+    """A transpose that leaves every axis where it is.
+
+    %y = mil.transpose(%x) {perm=[0, 1, 2]}     ->     %x
+    """
+    return x if permutation(op) == tuple(range(x.rank)) else reject("axes move")
+
+
+@rewrite(mil.transpose(mil.transpose(x, perm=var("first")), rest))
+def merge_transposes(op: Op, x: Value) -> Value:
+    """Two transposes are one, or none.
+
+    %1 = mil.transpose(%x) {perm=[1, 2, 0]}
+    %y = mil.transpose(%1) {perm=[1, 0, 2]}     ->     %y = mil.transpose(%x) {perm=[2, 1, 0]}
+    """
+    inner = op.value("x").op
+    assert inner is not None
+    first = permutation(inner)
+    perm = tuple(first[axis] for axis in permutation(op))
+    return x if perm == tuple(range(x.rank)) else mil.transpose(x, perm=perm)
+
+
+@rewrite(mil.transpose(x, rest))
+def transpose_to_reshape(op: Op, x: Value) -> Value:
+    """A transpose that only moves axes of size 1 moves no element.
+
+    %y = mil.transpose(%x) {perm=[0, 2, 1]}     ->     %y = mil.reshape(%x, [2, 1, 3])     (%x is f32[2,3,1])
+    """
+    perm = permutation(op)
+    moved = [axis for axis in perm if x.tensor.shape[axis] != 1]
+    if moved != sorted(moved):
+        reject("axes longer than 1 change places")
+    if perm == tuple(range(x.rank)):
+        reject("nothing moves")
+    return reshape_to(x, op.result.tensor.shape)
+
+
+@rewrite(
+    any_of(
+        mil.matmul(mil.transpose(x, rest), tensor("other"), rest),
+        mil.matmul(tensor("other"), mil.transpose(y, rest), rest),
+    )
+)
+def absorb_transpose(op: Op, x: Value | None, y: Value | None) -> Value:
+    """matmul swaps the last two axes of an operand by itself.
+
+    %1 = mil.transpose(%k) {perm=[0, 1, 3, 2]}
+    %y = mil.matmul(%q, %1)     ->     %y = mil.matmul(%q, %k) {transpose_y=true}
+    """
+    name, source = ("x", x) if x is not None else ("y", y)
+    transposed = op.value(name)
+    assert source is not None and transposed.op is not None
+    rank = source.rank
+    if rank < 2 or permutation(transposed.op) != (*range(rank - 2), rank - 1, rank - 2):
+        reject("the transpose does more than swap the last two axes")
+    return rebuild(op, **{name: source, f"transpose_{name}": not op.attr(f"transpose_{name}")})
+
+
+RULES: list[Rule] = [drop_transpose, merge_transposes, transpose_to_reshape, absorb_transpose]

@@ -1,0 +1,31 @@
+"""What all tests share: one thread a worker, seeds, and Mac tests skipped elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        # Workers share the cores; more threads only wait for each other.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        import torch
+
+        torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("mac") and sys.platform != "darwin":
+            item.add_marker(pytest.mark.skip(reason="Core ML exists on macOS only"))
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Every test draws the same numbers, whichever tests ran before it."""
+    import torch
+
+    torch.manual_seed(0)
