@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 import numpy as np
 
@@ -86,7 +86,7 @@ class BlobWriter:
         self._count = 0
         self._end = _HEADER.size
 
-    def __enter__(self) -> BlobWriter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -115,7 +115,8 @@ class BlobWriter:
 
     def mapped(self, record: int, dtype: DType, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
         """What was written at ``record``, mapped from the file; not for sub-byte elements."""
-        assert self._file is not None and dtype.bits >= 8
+        assert self._file is not None
+        assert dtype.bits >= 8
         self._file.flush()
         kind = np.dtype({DType.F16: "f2", DType.F32: "f4"}.get(dtype, f"{dtype.value[0]}{dtype.bits // 8}"))
         return np.memmap(self.path, kind, "r", record + _RECORD.size, shape)

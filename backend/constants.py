@@ -88,7 +88,7 @@ def as_array(tensor: torch.Tensor, dtype: DType, what: str) -> np.ndarray[Any, A
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        array = tensor.detach().cpu().numpy()
+        array: np.ndarray[Any, Any] = tensor.detach().cpu().numpy()
     return array.view(numpy_dtype(dtype)) if dtype in SUB_BYTE else array
 
 
@@ -178,9 +178,7 @@ class Constants:
             return ("weight", *value.weight.identity, str(value.type))
         assert value.op is not None
         op = value.op
-        operands = tuple(
-            self._by_value[item] if isinstance(item, Value) else str(item) for item in op.operands
-        )
+        operands = tuple(self._by_value[item] if isinstance(item, Value) else str(item) for item in op.operands)
         lengths = tuple(len(op.slot(param.name)) for param in op.defn.operand_params)
         attrs = tuple(sorted((name, attr_key(attr)) for name, attr in op.attrs.items()))
         return (op.name, operands, lengths, attrs, value.index, str(value.type))

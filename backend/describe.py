@@ -34,6 +34,7 @@ def describe(module: Module, metadata: Mapping[str, str]) -> Any:
     """The ``ModelDescription`` of a module whose ports are legal.
 
     Args:
+        module: what to describe.
         metadata: ``author``, ``short_description``, ``version`` and ``license`` fill Core ML's own
             fields, every other key becomes a user-defined one. They win over ``module.meta``.
 
@@ -206,4 +207,3 @@ def read_signature(text: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise AnecError(f"the metadata {SIGNATURE_KEY!r} is damaged")
     return found
-

@@ -284,4 +284,3 @@ class _FunctionEmitter:
             raise refuse(op, f"%{value.name} is {wanted} here, but coremltools infers {found}")
         if any_symbolic(shape):
             var._sym_type = types.tensor(builtin(wanted.dtype), mil_shape(wanted.shape, self.symbols))
-

@@ -75,9 +75,7 @@ def check_op(op: Op, opset: int) -> Version:
 def _given(op: Op) -> list[str]:
     """The names of the parameters the op gives."""
     names = [name for name, value in op.attrs.items() if value is not None]
-    for param in op.defn.operand_params:
-        if any(op.operands[index] is not None for index in op.slot(param.name)):
-            names.append(param.name)
+    names += [param.name for param in op.defn.operand_params if _present(op, param)]
     return names
 
 
@@ -120,7 +118,7 @@ def _check_value(op: Op, value: Value, opset: int) -> None:
 
 
 def _check_einsum(op: Op) -> None:
-    """Core ML has two equations, whatever their letters. (Source: coremltools, ``einsum``.)"""
+    """Core ML has two equations, whatever their letters (coremltools says so in its docs of ``einsum``)."""
     equation = op.attr("equation")
     letters: dict[str, str] = {}
     shape = ""

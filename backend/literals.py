@@ -45,7 +45,9 @@ def attr_value(op: Op, param: Param, value: Attr, dtypes: Mapping[str, DType]) -
     """The constant that an attribute becomes: a string, a numpy scalar or an array.
 
     Args:
+        op: the op.
         param: the parameter in the target's version of the op.
+        value: the attribute.
         dtypes: the dtype of each type domain that has operands.
 
     Raises:
@@ -59,21 +61,35 @@ def attr_value(op: Op, param: Param, value: Attr, dtypes: Mapping[str, DType]) -
 
 
 def attr_dtype(op: Op, param: Param, value: Attr, dtypes: Mapping[str, DType]) -> DType:
-    """The dtype of a numeric attribute: its domain's, the only one allowed, or what the value suggests."""
-    if param.domain in dtypes:
+    """The dtype of a numeric attribute: its domain's, the only one allowed, or what the value suggests.
+
+    A float goes with the op's first float operand (an epsilon with x where there is no gamma), but
+    stays f32 where that operand's dtype would make it 0 or infinite.
+    """
+    if param.domain is not None and param.domain in dtypes:
         return dtypes[param.domain]
-    if len(param.dtypes) == 1:
-        return param.dtypes[0]
+    allowed = param.dtypes
+    if len(allowed) == 1:
+        return allowed[0]
     number = first_number(value)
-    if isinstance(number, bool) and (not param.dtypes or DType.BOOL in param.dtypes):
+    if isinstance(number, bool) and (not allowed or DType.BOOL in allowed):
         return DType.BOOL
-    if isinstance(number, int) and (not param.dtypes or DType.I32 in param.dtypes):
+    if isinstance(number, int) and (not allowed or DType.I32 in allowed):
         return DType.I32
+    wide = DType.F32 if not allowed or DType.F32 in allowed else allowed[0]
     for operand in op.inputs:
         dtype = operand.tensor.dtype
-        if dtype.is_float and (not param.dtypes or dtype in param.dtypes):
-            return dtype
-    return DType.F32 if not param.dtypes or DType.F32 in param.dtypes else param.dtypes[0]
+        if dtype.is_float and (not allowed or dtype in allowed):
+            return wide if dtype is DType.F16 and not _survives(value) else dtype
+    return wide
+
+
+def _survives(value: Attr) -> bool:
+    """True when no number becomes 0 or infinite in float16."""
+    with np.errstate(over="ignore"):
+        wide = np.array(value, np.float64)
+        narrow = wide.astype(np.float16)
+    return bool(np.array_equal(wide == 0, narrow == 0) and np.array_equal(np.isinf(wide), np.isinf(narrow)))
 
 
 def first_number(value: Attr) -> Attr:
@@ -110,7 +126,7 @@ def to_numpy(value: Attr, dtype: DType, what: str) -> Any:
     for leaf in _leaves(value):
         _check(leaf, dtype, what)
     try:
-        array = np.array(value, _NUMPY[dtype])
+        array: np.ndarray[Any, Any] = np.array(value, _NUMPY[dtype])
     except ValueError as error:
         raise AnecError(f"{what}: {format_attr(value)} is ragged") from error
     return array[()] if array.ndim == 0 else array

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,10 @@ from anec.ir.graph import Graph, Module, Op, Origin, Value, legal_name
 from anec.ir.opdef import Kind, OpDef, Param
 from anec.ir.signature import Port, PortKind
 from anec.ir.types import DType, StateType, TensorType, Type
-from anec.ir.weights import Weight
+from anec.ir.weights import Weight, WeightData
 
 _WRITTEN = "_write_state"
+_SHORT = 10
 _BLOCKS = frozenset({"cond", "while_loop"})
 
 
@@ -101,6 +103,7 @@ class _Loader:
         self.result = Module()
         self.known: Mapping[str, Any] = {}
         self.own = False
+        self._small: dict[tuple[str, bytes], WeightData] = {}
 
     def module(self) -> Module:
         description = self.model.description
@@ -125,6 +128,15 @@ class _Loader:
         if default and default != ("main" if "main" in described else next(iter(described))):
             self.result.meta["default_function"] = default
         return self.result
+
+    def data(self, constant: Constant) -> WeightData:
+        """The data of a weight; what the program itself holds is one memory for all functions, like a file's."""
+        if constant.array is None:
+            return constant.weight_data()
+        key = (str(constant.type), constant.array.tobytes())
+        if key not in self._small:
+            self._small[key] = constant.weight_data()
+        return self._small[key]
 
     def _meta(self, user: Mapping[str, str]) -> None:
         metadata = self.model.description.metadata
@@ -170,12 +182,20 @@ class _FunctionLoader:
             value = self.graph.add_input(named.name, type_)
             self.values[named.name] = value
             port = Port(named.name, type_, kind=_port_kind(feature))
-            self.graph.signature.inputs.append(read_port(entries[i], port) if entries else _with_boundary(port))
+            self.graph.signature.inputs.append(self._port(port, entries, i))
 
     def _entries(self, key: str, names: list[str]) -> list[Mapping[str, Any]]:
         """What the package's own signature says of the ports, if it still fits."""
         entries = list(self.known.get(key, ()))
         return entries if [entry.get("name") for entry in entries] == names else []
+
+    def _port(self, port: Port, entries: list[Mapping[str, Any]], index: int) -> Port:
+        """The port with what the package's own signature adds; else a caller passes what the program takes."""
+        if entries:
+            return read_port(entries[index], port)
+        if not self.loader.own and isinstance(port.type, TensorType) and port.type.dtype is DType.F16:
+            return replace(port, boundary=DType.F16)
+        return port
 
     def _input_type(self, named: Any, feature: Any) -> Type:
         kind = named.type.WhichOneof("type")
@@ -217,7 +237,7 @@ class _FunctionLoader:
             value = self._value(name)
             self.graph.outputs.append(value)
             port = Port(name, value.type, kind=_port_kind(features.get(name)))
-            self.graph.signature.outputs.append(read_port(entries[i], port) if entries else _with_boundary(port))
+            self.graph.signature.outputs.append(self._port(port, entries, i))
 
     # -- ops ---------------------------------------------------------------------------------------
 
@@ -248,7 +268,10 @@ class _FunctionLoader:
         outputs = [] if following is None or not _belongs(operation, following) else list(following.outputs)
         result = outputs[0].name if outputs else name.removesuffix(_WRITTEN)
         defn = mil.coreml_update_state
-        bound = {"state": state, "value": self._operand(operation.inputs["data"].arguments[0], defn, "value", result)}
+        bound: dict[str, object] = {
+            "state": state,
+            "value": self._operand(operation.inputs["data"].arguments[0], defn, "value", result),
+        }
         self._append(defn, bound, {}, [(result, state.tensor)])
 
     def _op(self, operation: Any, name: str) -> None:
@@ -317,7 +340,7 @@ class _FunctionLoader:
             return found
         assert constant.type is not None
         name = constant.name or base
-        weight = self.module.add_weight(Weight(name, constant.type, constant.weight_data()))
+        weight = self.module.add_weight(Weight(name, constant.type, self.loader.data(constant)))
         value = self.graph.add_weight(weight, name)
         if constant.name:
             self.values[constant.name] = value
@@ -378,7 +401,9 @@ def _is_inline(constant: Constant, base: str, own: bool) -> bool:
         return re.fullmatch(re.escape(base) + r"(_\d+)?", constant.name) is not None
     if constant.array is None or constant.type is None:
         return False
-    return constant.type.rank == 0 or (constant.type.rank == 1 and constant.type.dtype in (DType.I32, DType.BOOL))
+    if constant.type.rank == 0:
+        return True
+    return constant.type.rank == 1 and constant.type.size <= _SHORT and constant.type.dtype in (DType.I32, DType.BOOL)
 
 
 def _untype_literals(op: Op) -> None:
@@ -413,13 +438,6 @@ def _port_kind(feature: Any) -> PortKind:
     return {"imageType": PortKind.IMAGE, "stateType": PortKind.STATE}.get(str(kind), PortKind.TENSOR)
 
 
-def _with_boundary(port: Port) -> Port:
-    """A port of a package that carries no signature: what the program takes is what a caller passes."""
-    if isinstance(port.type, TensorType) and port.type.dtype is DType.F16:
-        return Port(port.name, port.type, boundary=DType.F16, kind=port.kind)
-    return port
-
-
 def _ranges(feature: Any) -> tuple[Bounds, ...]:
     """The bounds of each dimension of a described input."""
     kind = feature.WhichOneof("Type")
@@ -441,5 +459,3 @@ def _ranges(feature: Any) -> tuple[Bounds, ...]:
 
 def _bounds(lower: int, upper: int) -> Bounds:
     return Bounds(int(lower), int(upper) if upper >= 0 else None)
-
-

@@ -34,6 +34,7 @@ def save(
     destination, which is renamed at the end; when anything fails, nothing stays behind.
 
     Args:
+        module: holds ``mil`` ops only.
         path: ends in ``.mlpackage``.
         overwrite: replace an existing package.
         metadata: ``author``, ``short_description``, ``version``, ``license``, and user-defined keys.
@@ -127,7 +128,9 @@ def mlmodel(path: str | Path, compute_units: str = "ALL", *, function: str | Non
     """The package as coremltools' ``MLModel``; it can predict on macOS only.
 
     Args:
+        path: the package.
         compute_units: a member of ``coremltools.ComputeUnit``.
+        function: the function to run; the package's default if None.
     """
     import sys
 

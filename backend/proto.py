@@ -42,7 +42,7 @@ class _Exporter(MILProtoExporter):  # type: ignore[misc]  # coremltools is untyp
 
 
 def immediate_value(var: Any) -> Any:
-    """A constant inside the program; whole arrays are copied at once where coremltools goes number by number."""
+    """A constant inside the program; arrays are copied whole where coremltools goes number by number."""
     array = var.val
     field = _FIELDS.get(array.dtype) if isinstance(array, np.ndarray) and array.size else None
     if field is None:
@@ -61,6 +61,7 @@ def to_spec(module: Module, metadata: Mapping[str, str] | None = None, *, store:
     """The ``Model`` protobuf of a module.
 
     Args:
+        module: holds ``mil`` ops only.
         metadata: see :func:`anec.backend.describe.describe`.
         store: holds the weights; None puts them into the protobuf itself.
 
@@ -88,4 +89,3 @@ def serialize(model: Any) -> bytes:
         raise AnecError(f"the model cannot be written: {error}", hint="protobuf stops at 2 GB") from error
     assert isinstance(data, bytes)
     return data
-

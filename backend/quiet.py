@@ -31,4 +31,14 @@ with quiet():
     from coremltools.converters.mil.mil import Builder, Function, Program, types
     from coremltools.proto import FeatureTypes_pb2, MIL_pb2, Model_pb2
 
-__all__ = ["Builder", "FeatureTypes_pb2", "Function", "MIL_pb2", "Model_pb2", "Program", "ct", "quiet", "types"]
+__all__ = [
+    "Builder",
+    "FeatureTypes_pb2",
+    "Function",
+    "MIL_pb2",
+    "Model_pb2",
+    "Program",
+    "ct",
+    "quiet",
+    "types",
+]

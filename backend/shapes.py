@@ -32,6 +32,7 @@ def mil_shape(shape: tuple[Dim, ...], symbols: dict[str, Any]) -> tuple[Any, ...
     """The shape with a coremltools symbol for each expression; equal expressions share one.
 
     Args:
+        shape: the IR's shape.
         symbols: the symbols made so far, by the expression's text.
     """
     found: list[Any] = []

@@ -63,12 +63,12 @@ def opset(target: str) -> int:
     if not number.isdigit() or int(number) not in _OPSETS:
         raise UsageError(f"unknown target {target!r}", hint="known: " + ", ".join(f"iOS{n}" for n in _OPSETS))
     if not hasattr(ct.target, target):
-        raise UsageError(f"coremltools {ct.__version__} does not know {target}", hint="install a newer coremltools")
+        raise UsageError(f"coremltools {ct.__version__} does not know {target}", hint="install a newer one")
     return int(number)
 
 
 def available_target(number: int) -> Any:
-    """coremltools' own name of the target, ``coremltools.target.iOS18``."""
+    """The target in coremltools' own terms, ``coremltools.target.iOS18``."""
     return getattr(ct.target, f"iOS{number}")
 
 
@@ -95,7 +95,7 @@ def target_of_opset(name: str) -> str:
 
 
 def builtin(dtype: DType) -> Any:
-    """coremltools' type of ``dtype``.
+    """The type of ``dtype`` in coremltools.
 
     Raises:
         AnecError: MIL has no such type.
@@ -131,4 +131,5 @@ def dtype_of_proto(number: int) -> DType:
 
 def numpy_dtype(dtype: DType) -> np.dtype[Any]:
     """The numpy dtype that holds ``dtype``: a byte an element for sub-byte ones, tagged for coremltools."""
-    return np.dtype(types.nptype_from_builtin(builtin(dtype)))
+    found: np.dtype[Any] = np.dtype(types.nptype_from_builtin(builtin(dtype)))
+    return found

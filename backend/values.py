@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,13 @@ from anec.ir.attrs import Attr
 from anec.ir.types import DType, TensorType
 from anec.ir.weights import TensorData, WeightData
 
-_IN_BYTES = {
+_IN_BYTES: Mapping[DType, np.dtype[Any]] = {
     DType.F16: np.dtype("<f2"),
     DType.I8: np.dtype("i1"),
     DType.U8: np.dtype("u1"),
     DType.U32: np.dtype("<u4"),
 }
-_IN_FIELDS = {
+_IN_FIELDS: Mapping[DType, tuple[str, type[np.generic]]] = {
     DType.F32: ("floats", np.float32),
     DType.I32: ("ints", np.int32),
     DType.I16: ("ints", np.int16),
@@ -89,6 +90,7 @@ def read_value(value: Any, name: str, folder: Path) -> Constant:
     """Read a protobuf value.
 
     Args:
+        value: a ``Value`` of MIL's protobuf.
         name: the name of its const op.
         folder: where weights files lie.
 

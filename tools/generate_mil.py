@@ -22,6 +22,7 @@ MODEL_DATA = {
     *("weight_ih", "weight_hh", "weight_ih_back", "weight_hh_back", "bias_back", "peephole", "peephole_back"),
     *("input_bias", "weight_hh_back", "lut", "indices", "mask", "nonzero_data", "data", "offset"),
     *("scale", "zero_point", "quantized_data", "indices_mask", "indices_nonzero_data", "data_mask"),
+    "source_val",
 }
 # Where a const name of the list above is a scalar setting after all.
 SETTINGS = {
@@ -51,11 +52,15 @@ def plain(value: Any) -> Any:
 
 
 def defaults(cls: Any) -> dict[str, Any]:
-    """Defaults that do not depend on the op's inputs."""
-    try:
-        return {k: plain(v) for k, v in cls.default_inputs(SimpleNamespace()).items()}
-    except (AttributeError, TypeError):
-        return {}
+    """Defaults that do not depend on the rank of the op's inputs."""
+    found = []
+    for rank in (3, 4):
+        x = SimpleNamespace(dtype=types.fp32, rank=rank, shape=(2,) * rank, val=None)
+        try:
+            found.append({k: plain(v) for k, v in cls.default_inputs(SimpleNamespace(x=x)).items()})
+        except (AttributeError, TypeError):
+            return {}
+    return {key: value for key, value in found[0].items() if found[1].get(key) == value}
 
 
 def parameters(name: str, cls: Any) -> list[list[Any]]:

@@ -31,11 +31,13 @@ def pair(op: Op, dtype: DType, left: str = "self", right: str = "other") -> tupl
 
 
 def scaled(operand: Operand, factor: Attr) -> Operand:
-    """``operand * factor``, for a number computed here and left out where it is 1."""
+    """``operand * factor``, for a number; computed here where the operand is one too."""
+    assert isinstance(factor, (int, float))
     if factor == 1:
         return operand
     if isinstance(operand, Literal):
-        return Literal(operand.value * factor)  # type: ignore[operator]  # both are Python numbers
+        assert isinstance(operand.value, (int, float))
+        return Literal(operand.value * factor)
     return mil.mul(operand, factor)
 
 

@@ -7,7 +7,29 @@ from functools import cache
 
 from anec.rewrite import Rule
 
-FAMILIES = ("high_rank", "shape", "elementwise", "norm", "activation", "attention", "resize", "recurrent")
+FAMILIES = (
+    "high_rank",
+    "shape",
+    "elementwise",
+    "unary",
+    "power",
+    "piecewise",
+    "compare",
+    "bitwise",
+    "cast",
+    "create",
+    "reduce",
+    "softmax",
+    "scan",
+    "order",
+    "index",
+    "scatter",
+    "norm",
+    "activation",
+    "attention",
+    "resize",
+    "recurrent",
+)
 
 
 @cache

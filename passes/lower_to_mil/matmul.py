@@ -83,11 +83,11 @@ def _column(x: Value) -> Value:
 def multiplied(x: Value, y: Value) -> Value:
     """``x @ y`` for any ranks from 1 on, as numpy and torch have it."""
     result = product(_row(x), _column(y))
-    shape = result.tensor.shape
-    if y.rank == 1:
-        shape = shape[:-1]
+    shape = list(result.tensor.shape)
     if x.rank == 1:
-        shape = (*shape[: len(shape) - 2 + (y.rank == 1)], *shape[len(shape) - 1 + (y.rank == 1) :])
+        del shape[-2]
+    if y.rank == 1:
+        del shape[-1]
     return reshaped(result, shape)
 
 

@@ -156,14 +156,13 @@ def lower_batch_norm(op: Op) -> Value:
 
 @rewrite(nn.log_softmax)
 def lower_log_softmax(op: Op) -> Value:
-    """x - max - log(sum(exp(x - max))): nothing overflows, and the sum is 1 at least."""
+    """x - max - log(sum(exp(x - max))): nothing overflows, and the sum is at least 1."""
     x = value(op.operand("x"), result_type(op).dtype)
     if x.rank == 0:
         return mil.sub(x, x)
     over = (axis(op.attr("axis"), x.rank),)
-    lowered = mil.sub(x, mil.reduce_max(x, axes=over, keep_dims=True))
-    total = mil.reduce_sum(mil.exp(lowered), axes=over, keep_dims=True)
-    return mil.sub(lowered, mil.log(total))
+    below = mil.sub(x, mil.reduce_max(x, axes=over, keep_dims=True))
+    return mil.sub(below, mil.reduce_log_sum_exp(below, axes=over, keep_dims=True))
 
 
 RULES: list[Rule] = [

@@ -121,8 +121,8 @@ def bucketize(op: Op) -> Value:
         reject("a number is looked up in one row")
     right = op.attr("right") or ("side" in op.defn.by_name and op.attr("side") == "right")
     below = (mil.less_equal if right else mil.less)(bounds, x)
-    counted = mil.reduce_sum(mil.cast(below, dtype="fp32"), axes=(-1,), keep_dims=False)
-    return mil.cast(counted, dtype="int32")
+    # Counted in int32: fp16 counts to 2048 only.
+    return mil.reduce_sum(mil.cast(below, dtype="int32"), axes=(-1,), keep_dims=False)
 
 
 RULES: list[Rule] = [topk, sort, msort, argsort, kth, median, bucketize]

@@ -92,8 +92,7 @@ def extremum_along(op: Op) -> tuple[Value, Value]:
 def aminmax(op: Op) -> tuple[Value, Value]:
     dtype = result_type(op).dtype
     x = value(op.operand("self"), carrier(dtype))
-    over = (axis(op.attr("dim"), x.rank),) if "dim" in op.defn.by_name and op.attr("dim") is not None else None
-    over = tuple(range(x.rank)) if over is None else over if x.rank else ()
+    over = reduced_axes(op, x.rank) if x.rank else ()
     low, high = (reduced(target, x, over, keeps(op)) for target in (mil.reduce_min, mil.reduce_max))
     return as_value(cast(low, dtype)), as_value(cast(high, dtype))
 

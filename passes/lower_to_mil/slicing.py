@@ -149,13 +149,11 @@ def _unbind(op: Op) -> list[Value]:
 # -- diagonals -----------------------------------------------------------------------------------
 
 
-def _diagonal(op: Op) -> Value:
-    """With both axes joined, the diagonal is every (columns + 1)-th entry."""
-    x = source(op)
-    dims = [op.attr(name) for name in ("dim1", "dim2")] if "dim1" in op.defn.by_name else [0, 1]
-    offset = cast(int, op.attr("offset") if "offset" in op.defn.by_name else op.attr("diagonal"))
-    first, second = (axis(dim, x.rank) for dim in dims)
-    count = result_type(op).shape[-1]
+def diagonal(x: Value, first: int, second: int, offset: int, count: Dim) -> Value:
+    """The ``count`` entries of a diagonal, on a new last axis.
+
+    With both axes joined they are every (columns + 1)-th entry.
+    """
     columns = x.tensor.shape[second]
     if not isinstance(columns, int) or not isinstance(count, int) or count == 0:
         reject("a diagonal that is empty, or of symbolic size")
@@ -165,6 +163,14 @@ def _diagonal(op: Op) -> Value:
     flat = moved(x, Movement.of(x.tensor.shape).permuted(order), (*lead, volume(shape[-2:])))
     begin = offset if offset >= 0 else -offset * columns
     return sliced(flat, len(lead), begin or None, begin + (count - 1) * (columns + 1) + 1, columns + 1)
+
+
+def _diagonal(op: Op) -> Value:
+    x = source(op)
+    dims = [op.attr(name) for name in ("dim1", "dim2")] if "dim1" in op.defn.by_name else [0, 1]
+    offset = cast(int, op.attr("offset") if "offset" in op.defn.by_name else op.attr("diagonal"))
+    first, second = (axis(dim, x.rank) for dim in dims)
+    return diagonal(x, first, second, offset, result_type(op).shape[-1])
 
 
 def _diagonal_matrix(x: Value, offset: int) -> Value:

@@ -12,7 +12,7 @@ from anec.dialects import mil
 from anec.ir.attrs import Attr
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import Operand
-from anec.passes.common import ints, rebuild, tensor
+from anec.passes.common import ints, tensor
 from anec.rewrite import Rule, any_of, reject, rest, rewrite, var
 
 x = tensor("x")
@@ -49,13 +49,7 @@ def _per_axis(given: Attr, default: Attr, rank: int) -> tuple[Attr, ...]:
 
 
 def take(x: Value, taken: tuple[range, ...], squeeze: Attr = None) -> Value:
-    """The slice of ``x`` at ``taken``; nothing when that is everything.
-
-    Raises:
-        Reject: a range walks backwards.
-    """
-    if any(r.step < 0 and len(r) > 1 for r in taken):
-        reject("the slice walks backwards")
+    """The slice of ``x`` at ``taken``, which walks forward; ``x`` itself when that is everything."""
     squeezes = isinstance(squeeze, tuple) and any(squeeze)
     if not squeezes and all(r == range(size) for r, size in zip(taken, x.shape, strict=True)):
         return x
@@ -92,10 +86,10 @@ def merge_slices(op: Op, x: Value) -> Value:
     if isinstance(squeezed, tuple) and any(squeezed):
         reject("the inner slice drops axes")
     first, second = ranges(inner), ranges(op)
-    if not all(map(len, second)):
-        reject("the slice is empty")
-    return take(x, tuple(a[b.start : b[-1] + 1 : b.step] if b.step > 0 else range(0, -2, -1)
-                         for a, b in zip(first, second, strict=True)), op.attr("squeeze_mask"))
+    if not all(map(len, second)) or any(r.step < 0 for r in (*first, *second)):
+        reject("a slice is empty or walks backwards")
+    taken = tuple(a[b.start : b.stop : b.step] for a, b in zip(first, second, strict=True))
+    return take(x, taken, op.attr("squeeze_mask"))
 
 
 def boundaries(pieces: list[Operand], axis: int) -> list[int] | None:
@@ -116,9 +110,9 @@ def slice_piece(op: Op, values: tuple[Operand, ...]) -> Value:
     assert joined is not None
     axis, taken = concat_axis(joined), ranges(op)
     ends = boundaries(list(values), axis)
-    if ends is None or not all(map(len, taken)):
-        reject("the pieces are symbolic, or the slice is empty")
-    low, high = min(taken[axis]), max(taken[axis])
+    if ends is None or not all(map(len, taken)) or any(r.step < 0 for r in taken):
+        reject("the slice is empty or walks backwards, or a piece is symbolic")
+    low, high = taken[axis][0], taken[axis][-1]
     for piece, start, end in zip(values, [0, *ends], ends, strict=False):
         if start <= low and high < end and isinstance(piece, Value):
             along = taken[axis]
@@ -168,5 +162,3 @@ def split_pieces(op: Op, values: tuple[Operand, ...]) -> list[Value]:
 
 
 RULES: list[Rule] = [drop_slice, merge_slices, slice_piece, drop_split, split_pieces]
-
-__all__ = ["RULES", "boundaries", "concat_axis", "ranges", "rebuild"]

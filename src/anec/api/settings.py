@@ -63,17 +63,17 @@ def instruments(
     one_of("check", check, get_args(Check))
     found: list[Instrument] = [*extra, Verify()]
     if check in ("rewrites", "all"):
-        from anec.check.rewrites import CheckRewrites
+        from anec.pipeline.checks import CheckRewrites
 
         found.append(CheckRewrites())
     if check in ("numerics", "all"):
-        from anec.check.numerics import CheckNumerics
+        from anec.pipeline.checks import CheckNumerics
 
         if inputs is None:
             raise UsageError("--check=numerics needs example inputs", hint="give them in the source or with --inputs")
         found.append(CheckNumerics(inputs, reference))
     if inputs is not None:
-        from anec.check.numerics import MeasureLoss
+        from anec.pipeline.checks import MeasureLoss
 
         found.append(MeasureLoss(inputs))
     found.append(Dump(Path(dump), dump_on, inputs, plugins) if dump is not None else ReplayHint())

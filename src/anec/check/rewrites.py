@@ -8,18 +8,16 @@ side. Constants keep their numbers; the other values are drawn from their dtype,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import torch
 
 from anec.check.draw import EDGES, draw, edge
+from anec.check.fidelity import Close, Fidelity
 from anec.errors import AnecError, CheckError
 from anec.ir.facts import is_constant
 from anec.ir.graph import Module, Op, Value
 from anec.ir.opdef import Effect
 from anec.ir.printer import print_op
-from anec.pipeline.base import Close, Lossy, Pass
-from anec.pipeline.manager import Instrument, Report
 from anec.reference.call import DOUBLE
 from anec.reference.evaluate import Evaluator, evaluate_constant
 from anec.rewrite.driver import Rewrite
@@ -29,46 +27,7 @@ ELEMENT_LIMIT = 4_000_000
 EXACT_REL = 1e-10
 
 
-@dataclass(slots=True)
-class Counts:
-    """How many rewrites were checked, and why others were not."""
-
-    checked: int = 0
-    unchecked: dict[str, int] = field(default_factory=dict)
-
-    def skip(self, reason: str) -> None:
-        self.unchecked[reason] = self.unchecked.get(reason, 0) + 1
-
-
-class CheckRewrites(Instrument):
-    """Judges each rewrite while both of its sides are in the graph.
-
-    Args:
-        seed: of the drawn values; the same seed draws the same values.
-        draws: plain draws a rewrite.
-    """
-
-    wants_rewrites = True
-
-    def __init__(self, seed: int = 0, draws: int = 2) -> None:
-        self.seed, self.draws = seed, draws
-        self.counts = Counts()
-
-    def rewritten(self, pass_: Pass, rewrite: Rewrite, module: Module) -> None:
-        if isinstance(pass_.fidelity, Lossy):
-            self.counts.skip("lossy pass")
-            return
-        reason = check_rewrite(rewrite, module, pass_, seed=self.seed, draws=self.draws)
-        if reason:
-            self.counts.skip(reason)
-        else:
-            self.counts.checked += 1
-
-    def finish(self, module: Module, report: Report) -> None:
-        report.checks["rewrites"] = {"checked": self.counts.checked, "unchecked": self.counts.unchecked}
-
-
-def check_rewrite(rewrite: Rewrite, module: Module, pass_: Pass, *, seed: int = 0, draws: int = 2) -> str:
+def check_rewrite(rewrite: Rewrite, module: Module, fidelity: Fidelity, *, seed: int = 0, draws: int = 2) -> str:
     """Judge one rewrite.
 
     Returns:
@@ -101,7 +60,7 @@ def check_rewrite(rewrite: Rewrite, module: Module, pass_: Pass, *, seed: int = 
                 env[leaf] = draw(leaf, generator, domains.get(leaf))
             else:
                 env[leaf] = edge(leaf, generator, EDGES[round_ - draws], domains.get(leaf))
-        outcome = _compare(rewrite, ops, env, pairs, module, pass_)
+        outcome = _compare(rewrite, ops, env, pairs, module, fidelity)
         if outcome:
             return outcome
         compared = True
@@ -133,7 +92,7 @@ def _compare(
     env: dict[Value, torch.Tensor],
     pairs: list[tuple[Value, Value]],
     module: Module,
-    pass_: Pass,
+    fidelity: Fidelity,
 ) -> str:
     evaluator = Evaluator(module, rewrite.graph, DOUBLE)
     held = {value: evaluator.hold(tensor, value.tensor.dtype) for value, tensor in env.items()}
@@ -145,13 +104,13 @@ def _compare(
     for old, new in pairs:
         if not (old.uses or old.is_output):
             continue
-        problem = _difference(results[new], results[old], pass_, rewrite.rule.special)
+        problem = _difference(results[new], results[old], fidelity, rewrite.rule.special)
         if problem:
-            raise _blame(rewrite, pass_, old, problem, held)
+            raise _blame(rewrite, old, problem, held)
     return ""
 
 
-def _difference(actual: torch.Tensor, wanted: torch.Tensor, pass_: Pass, special: bool) -> str:
+def _difference(actual: torch.Tensor, wanted: torch.Tensor, fidelity: Fidelity, special: bool) -> str:
     """What is wrong with ``actual``, or the empty string."""
     if actual.shape != wanted.shape:
         return f"shape {tuple(actual.shape)} instead of {tuple(wanted.shape)}"
@@ -170,10 +129,10 @@ def _difference(actual: torch.Tensor, wanted: torch.Tensor, pass_: Pass, special
     if b.numel() == 0:
         return ""
     difference = (a - b).abs()
-    if isinstance(pass_.fidelity, Close):
-        allowed = pass_.fidelity.atol + pass_.fidelity.rtol * b.abs()
+    if isinstance(fidelity, Close):
+        allowed = fidelity.atol + fidelity.rtol * b.abs()
         if bool((difference > allowed).any()):
-            return f"beyond {pass_.fidelity}: off by {float(difference.max()):.3g}"
+            return f"beyond {fidelity}: off by {float(difference.max()):.3g}"
         return ""
     scale = float(b.abs().max())
     worst = float(difference.max())
@@ -182,9 +141,7 @@ def _difference(actual: torch.Tensor, wanted: torch.Tensor, pass_: Pass, special
     return ""
 
 
-def _blame(
-    rewrite: Rewrite, pass_: Pass, site: Value, problem: str, env: dict[Value, torch.Tensor]
-) -> CheckError:
+def _blame(rewrite: Rewrite, site: Value, problem: str, env: dict[Value, torch.Tensor]) -> CheckError:
     before = [print_op(op, origin=False) for op in rewrite.match.ops]
     after = [print_op(op, origin=False) for op in rewrite.created]
     values = [f"%{value.name} = {_show(tensor)}" for value, tensor in list(env.items())[:4]]
@@ -193,7 +150,6 @@ def _blame(
         f"the rule {rewrite.rule.name} changes the numbers at %{site.name}: {problem}",
         where=rewrite.roots[0].origin.place or None,
         window="\n".join(lines),
-        pass_name=pass_.name,
         rule=rewrite.rule.name,
         hint="the rule stands at " + rewrite.rule.place if rewrite.rule.place else None,
     )

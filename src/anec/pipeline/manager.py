@@ -10,7 +10,7 @@ from typing import Any
 from anec.errors import AnecError, UsageError
 from anec.ir.graph import Graph, Module, Op
 from anec.pipeline.base import Context, Lossy, Pass
-from anec.pipeline.spec import FixStep, Step, Steps, flatten
+from anec.pipeline.spec import FixStep, Steps, flatten
 from anec.rewrite.driver import Rewrite, RewriteRecord
 
 _FIX_LIMIT = 16

@@ -244,7 +244,7 @@ class FixStep:
         return "fix(" + ",".join(map(str, self.steps)) + ")"
 
 
-Steps = tuple[Union[Step, FixStep], ...]
+Steps = tuple[Step | FixStep, ...]
 
 
 def build(text: str, pipelines: Mapping[str, str]) -> Steps:

@@ -11,9 +11,10 @@ import torch
 
 from anec import reference
 from anec.errors import UnsupportedError
+from anec.ir.attr_types import attr_dtype, domain_dtypes, first_number, round_half
 from anec.ir.attrs import Attr, Literal
 from anec.ir.graph import Op, Value
-from anec.ir.opdef import Kind, OpDef
+from anec.ir.opdef import Kind, OpDef, Param
 from anec.ir.types import DType
 from anec.ir.weights import torch_dtype
 
@@ -80,7 +81,7 @@ def literal_dtype(op: Op, name: str, literal: Literal) -> DType:
     if literal.dtype is not None:
         return literal.dtype
     param = op.defn.by_name[name]
-    kind = _first_number(literal.value)
+    kind = first_number(literal.value)
     if isinstance(kind, bool):
         return DType.BOOL
     if param.domain is not None:
@@ -98,12 +99,6 @@ def literal_dtype(op: Op, name: str, literal: Literal) -> DType:
     return DType.I32
 
 
-def _first_number(value: Attr) -> Attr:
-    while isinstance(value, tuple) and value:
-        value = value[0]
-    return value
-
-
 def kernel_arguments(
     op: Op, tensors: Mapping[Value, torch.Tensor], precision: Precision = DECLARED, *, opset: int = 18
 ) -> tuple[Callable[..., Any], list[Any], dict[str, Any]]:
@@ -116,7 +111,7 @@ def kernel_arguments(
         kernel = reference.lookup(op.name)
         if kernel is None:
             raise UnsupportedError(f"{op.name} has no kernel, so it cannot be run or typed", where=op.origin.place)
-        named = _named_arguments(op, tensors, precision)
+        named = _named_arguments(op, tensors, precision, opset)
         if kernel.takes_opset:
             named["opset"] = opset
         return kernel.function, [], named
@@ -124,12 +119,16 @@ def kernel_arguments(
     return torch_op(_STRIDE_FREE.get(op.name, op.name)), positional, keywords
 
 
-def _named_arguments(op: Op, tensors: Mapping[Value, torch.Tensor], precision: Precision) -> dict[str, Any]:
+def _named_arguments(
+    op: Op, tensors: Mapping[Value, torch.Tensor], precision: Precision, opset: int
+) -> dict[str, Any]:
     named: dict[str, Any] = {}
     for param in op.defn.params:
         if param.kind is Kind.ATTR:
             if param.name in op.attrs:
                 named[param.name] = _mil_attr(op, param.name, precision)
+            if op.defn.dialect == "mil" and not precision.is_double and _is_half(op):
+                _round_attr(op, param, named, opset)
             continue
         operands = [op.operands[i] for i in op.slot(param.name)]
         given: list[Any] = []
@@ -148,6 +147,24 @@ def _named_arguments(op: Op, tensors: Mapping[Value, torch.Tensor], precision: P
         elif given[0] is not None:
             named[param.name] = given[0]
     return named
+
+
+def _is_half(op: Op) -> bool:
+    return any(value.tensor.dtype is DType.F16 for value in op.inputs)
+
+
+def _round_attr(op: Op, param: Param, named: dict[str, Any], opset: int) -> None:
+    """An epsilon beside float16 is a float16 constant: 1e-5 is 1.0014e-5 there, and 1e-12 is 0."""
+    value = named.get(param.name, param.default)
+    if not isinstance(first_number(value), float):
+        return
+    versions = [version for version in op.defn.versions if version.since <= opset]
+    params = versions[-1].params if versions else op.defn.params
+    declared = next((p for p in params if p.name == param.name), param)
+    if attr_dtype(op, declared, value, domain_dtypes(op, params)) is DType.F16:
+        rounded = round_half(value)
+        if rounded != value:
+            named[param.name] = rounded
 
 
 def _mil_attr(op: Op, name: str, precision: Precision) -> Any:

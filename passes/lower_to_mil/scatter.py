@@ -1,0 +1,357 @@
+"""Writing by index, slice or mask; torch's in-place assignments arrive as these.
+
+    %y = aten.index_put.default(%x, %i, %v)     ->     %y = mil.scatter(%x, %i, %v) {axis=0, mode="update"}
+    %y = aten.slice_scatter.default(%x, %v)     ->     %y = mil.slice_update(%x, %v, [2,0], [4,3]) ...
+
+slice_update is iOS18's; before, a slice is put together from its neighbours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from anec.dialects import mil
+from anec.ir.attrs import Literal
+from anec.ir.graph import Op, Value
+from anec.ir.types import DType
+from anec.passes.lower_to_mil.index import as_result, cut_to, source
+from anec.passes.lower_to_mil.positions import Merged, by_axis, is_mask, merge, positions, size_of
+from anec.passes.lower_to_mil.roots import each
+from anec.passes.lower_to_mil.shared import (
+    broadcast_to,
+    choose,
+    constant_tensor,
+    filled,
+    flat,
+    reshaped,
+    with_rank,
+)
+from anec.passes.lower_to_mil.typing import INT32_MAX, INT32_MIN, argument, axis, cast, result_type, static, value
+from anec.pipeline.base import Context
+from anec.rewrite import Rule, reject, rewrite
+
+_FIRST_WITH_SLICE_UPDATE = 18
+Write = Callable[[Value, Value, str], Value]
+
+
+# -- slices ----------------------------------------------------------------------------------------
+
+
+def put_slice(x: Value, part: Value, at: int, start: int, step: int, ctx: Context) -> Value:
+    """``x`` with ``part`` in the places start, start + step, ... of an axis."""
+    size, length = static(x.tensor)[at], static(part.tensor)[at]
+    if length == 0:
+        return x
+    if length == size:
+        return part
+    if ctx.module.opset >= _FIRST_WITH_SLICE_UPDATE:
+        along = [index == at for index in range(x.rank)]
+        others = tuple(not here for here in along)
+        return mil.slice_update(
+            x,
+            part,
+            begin=tuple(start if here else 0 for here in along),
+            end=tuple(start + (length - 1) * step + 1 if here else 0 for here in along),
+            stride=tuple(step if here else 1 for here in along) if step != 1 else None,
+            begin_mask=others,
+            end_mask=others,
+        )
+    if step == 1:
+        pieces = [_piece(x, at, 0, start), part, _piece(x, at, start + length, size)]
+        return mil.concat([piece for piece in pieces if piece is not None], axis=at)
+    places = mil.range_1d(end=start + length * step, start=start, step=step)
+    if x.tensor.dtype is DType.BOOL:
+        carried = mil.scatter(value(x, DType.F32), places, value(part, DType.F32), axis=at, mode="update")
+        return mil.cast(carried, dtype="bool")
+    return mil.scatter(x, places, part, axis=at, mode="update")
+
+
+def _piece(x: Value, at: int, start: int, stop: int) -> Value | None:
+    if start == stop:
+        return None
+    begin = tuple(start if index == at else 0 for index in range(x.rank))
+    sizes = tuple(stop - start if index == at else size for index, size in enumerate(static(x.tensor)))
+    return mil.slice_by_size(x, begin=begin, size=sizes)
+
+
+@rewrite(each("slice_scatter"))
+def slice_scatter(op: Op, ctx: Context) -> Value:
+    dtype = result_type(op).dtype
+    x, part = value(op.operand("self"), dtype), value(op.operand("src"), dtype)
+    at = axis(op.attr("dim"), x.rank)
+    size = static(x.tensor)[at]
+    start, step = op.attr("start"), op.attr("step")
+    if not isinstance(start, (int, type(None))) or not isinstance(step, int):
+        reject("its bounds are symbolic")
+    first = 0 if start is None else max(start + size, 0) if start < 0 else min(start, size)
+    return put_slice(x, part, at, first, step, ctx)
+
+
+@rewrite(each("select_scatter"))
+def select_scatter(op: Op, ctx: Context) -> Value:
+    dtype = result_type(op).dtype
+    x, part = value(op.operand("self"), dtype), value(op.operand("src"), dtype)
+    at = axis(op.attr("dim"), x.rank)
+    place = op.attr("index")
+    if not isinstance(place, int):
+        reject("the index is symbolic")
+    return put_slice(x, mil.expand_dims(part, axes=(at,)), at, axis(place, static(x.tensor)[at]), 1, ctx)
+
+
+# -- index lists -----------------------------------------------------------------------------------
+
+
+@rewrite(each("index_put", "_index_put_impl"))
+def index_put(op: Op, ctx: Context) -> Value:
+    x, new = source(op), source(op, "values")
+    given = op.variadic("indices")
+    masks = [operand for operand in given if isinstance(operand, Value)]
+    if len(masks) == 1 and is_mask(masks[0]):
+        found = _masked(op, x, new, masks[0], given.index(masks[0]))
+        if found is not None:
+            return as_result(found, op)
+    indices = by_axis(op, x.rank, ctx)
+    if all(index is None for index in indices):
+        new = broadcast_to(new, static(x.tensor))
+        return as_result(mil.add(x, new) if op.attr("accumulate") else new, op)
+    merged = merge(x, indices, ctx)
+    updates = broadcast_to(new, static(x.tensor.with_shape(merged.picked)))
+    if not op.attr("accumulate"):
+        row = _progression(merged, ctx)
+        if row is not None:
+            return as_result(merged.restored(put_slice(merged.x, updates, merged.axis, *row, ctx)), op)
+    return as_result(merged.restored(_scatter(merged, updates, bool(op.attr("accumulate")))), op)
+
+
+def _scatter(merged: Merged, updates: Value, accumulate: bool) -> Value:
+    index = merged.index
+    if index.rank == 0:
+        index, updates = mil.expand_dims(index, axes=(0,)), mil.expand_dims(updates, axes=(merged.axis,))
+    mode = "add" if accumulate else "update"
+    return mil.scatter(merged.x, index, updates, axis=merged.axis, mode=mode)
+
+
+def _progression(merged: Merged, ctx: Context) -> tuple[int, int] | None:
+    """(start, step) of a constant index that is a slice; a slice update needs no scatter."""
+    numbers = constant_tensor(merged.index, ctx)
+    if numbers is None or numbers.dim() != 1 or numbers.numel() == 0:
+        return None
+    size = static(merged.x.tensor)[merged.axis]
+    places = [int(place) + size * (place < 0) for place in numbers.tolist()]
+    step = places[1] - places[0] if len(places) > 1 else 1
+    if step < 1 or any(b - a != step for a, b in zip(places, places[1:], strict=False)):
+        return None
+    return places[0], step
+
+
+def _masked(op: Op, x: Value, new: Value, mask: Value, position: int) -> Value | None:
+    """x[..., mask, ...] = new, where every place gets the same: a choice, whatever the mask."""
+    after = x.rank - position - mask.rank
+    sizes = static(new.tensor)
+    if len(sizes) > after:
+        if sizes[len(sizes) - after - 1] != 1:
+            return None
+        before, rest = sizes[: len(sizes) - after - 1], sizes[len(sizes) - after :]
+        new = reshaped(new, (*before, *[1] * mask.rank, *rest)) if before else reshaped(new, rest)
+    truth = with_rank(value(mask, DType.BOOL), mask.rank + after)
+    if op.attr("accumulate"):
+        new = mil.add(x, new)
+    return choose(truth, new, x, x.tensor)
+
+
+def _along_one(op: Op, ctx: Context, *, wraps: bool = False) -> tuple[Value, Write]:
+    """Data, and a scatter of slices along the dim of an op with a list of places."""
+    x = source(op)
+    scalar = x.rank == 0
+    data = mil.expand_dims(x, axes=(0,)) if scalar else x
+    at = axis(op.attr("dim"), data.rank)
+    index = op.operand("index")
+    found = positions(index, size_of(data, at), ctx) if wraps else value(index, DType.I32)
+    row = flat(found)
+    shape = [1 if scalar else size for size in static(data.tensor)]
+    shape[at] = static(row.tensor)[0]
+
+    def write(into: Value, updates: Value, mode: str) -> Value:
+        return mil.scatter(into, row, broadcast_to(updates, tuple(shape)), axis=at, mode=mode)
+
+    return data, write
+
+
+@rewrite(each("index_add", "index_copy", "index_fill.int_Scalar", "index_fill.int_Tensor"))
+def index_write(op: Op, ctx: Context) -> Value:
+    kind = op.defn.root
+    data, write = _along_one(op, ctx, wraps=kind == "index_fill")
+    if kind == "index_fill":
+        given = argument(op, "value")
+        updates = filled((), given.value, data.tensor.dtype) if isinstance(given, Literal) else source(op, "value")
+    else:
+        updates = source(op, "source")
+    if kind == "index_add" and op.attr("alpha") != 1:
+        updates = mil.mul(updates, cast(argument(op, "alpha"), data.tensor.dtype))
+    result = write(data, updates, "add" if kind == "index_add" else "update")
+    return as_result(result if op.results[0].rank else mil.squeeze(result, axes=(0,)), op)
+
+
+@rewrite(each("put"))
+def put(op: Op, ctx: Context) -> Value:
+    """Into all elements in a row."""
+    x = source(op)
+    row = reshaped(x, (math.prod(static(x.tensor)),))
+    index = flat(positions(op.operand("index"), size_of(row, 0), ctx))
+    updates = reshaped(source(op, "source"), static(index.tensor))
+    mode = "add" if op.attr("accumulate") else "update"
+    return as_result(reshaped(mil.scatter(row, index, updates, axis=0, mode=mode), static(x.tensor)), op)
+
+
+# -- scatter, with an index for each element -----------------------------------------------------------
+
+_MODES = {
+    "add": "add",
+    "sum": "add",
+    "multiply": "mul",
+    "prod": "mul",
+    "amax": "max",
+    "amin": "min",
+    "mean": "mean",
+}
+
+
+@rewrite(
+    each(
+        "scatter.src",
+        "scatter.value",
+        "scatter.reduce",
+        "scatter.value_reduce",
+        "scatter_add",
+        "scatter_reduce.two",
+    )
+)
+def scatter(op: Op, ctx: Context) -> Value:
+    x, index = source(op), value(op.operand("index"), DType.I32)
+    if index.tensor.is_static and 0 in index.shape:
+        return as_result(x, op)
+    scalar = x.rank == 0
+    x, index = (v if v.rank else mil.expand_dims(v, axes=(0,)) for v in (x, index))
+    at = axis(op.attr("dim"), x.rank)
+    if "src" in op.defn.by_name:
+        given = source(op, "src")
+        updates = cut_to(given if given.rank else mil.expand_dims(given, axes=(0,)), index)
+    else:
+        updates = filled(static(index.tensor), argument(op, "value").value, x.tensor.dtype)  # type: ignore[union-attr]
+    mode = "add" if op.defn.root == "scatter_add" else "update"
+    if "reduce" in op.defn.by_name:
+        mode = _MODES[str(op.attr("reduce"))]
+    region = cut_to(x, index, at)
+
+    def write(into: Value, what: Value, how: str) -> Value:
+        return mil.scatter_along_axis(into, index, what, axis=at, mode=how)
+
+    keep_self = "include_self" not in op.defn.by_name or bool(op.attr("include_self"))
+    result = put_region(x, combined(region, updates, mode, keep_self, write), ctx)
+    return as_result(mil.squeeze(result, axes=(0,)) if scalar else result, op)
+
+
+def combined(data: Value, updates: Value, mode: str, include_self: bool, write: Write) -> Value:
+    """A scatter that reduces; without ``include_self`` the places that are hit are cleared first."""
+    dtype = data.tensor.dtype
+    if mode == "update":
+        return write(data, updates, mode)
+    if not include_self:
+        data = write(data, _full_like(updates, _neutral(mode, dtype)), "update")
+    if mode != "mean":
+        return write(data, updates, mode)
+    number = 1.0 if dtype.is_float else 1
+    counts = filled(static(data.tensor), 1 if include_self else 0, dtype)
+    counts = write(counts, _full_like(updates, 1), "add")
+    if not include_self:
+        counts = mil.maximum(counts, number)
+    return (mil.real_div if dtype.is_float else mil.floor_div)(write(data, updates, "add"), counts)
+
+
+def _full_like(x: Value, number: float) -> Value:
+    return filled(static(x.tensor), number, x.tensor.dtype)
+
+
+def _neutral(mode: str, dtype: DType) -> float | int:
+    """The number that changes nothing."""
+    if mode in ("max", "min"):
+        lowest, highest = (-math.inf, math.inf) if dtype.is_float else (INT32_MIN, INT32_MAX)
+        return lowest if mode == "max" else highest
+    return 1 if mode == "mul" else 0
+
+
+def put_region(x: Value, region: Value, ctx: Context) -> Value:
+    """``x`` with its leading corner replaced."""
+    whole, part = static(x.tensor), static(region.tensor)
+    short = [at for at in range(x.rank) if part[at] != whole[at]]
+    if not short:
+        return region
+    if ctx.module.opset >= _FIRST_WITH_SLICE_UPDATE:
+        return mil.slice_update(x, region, begin=(0,) * x.rank, end=part)
+    for at in reversed(short):
+        # What lies behind the corner along this axis, no wider than the corner along the earlier ones.
+        begin = tuple(part[at] if index == at else 0 for index in range(x.rank))
+        extent = [part[index] if index in short and index < at else whole[index] for index in range(x.rank)]
+        extent[at] = whole[at] - part[at]
+        region = mil.concat([region, mil.slice_by_size(x, begin=begin, size=tuple(extent))], axis=at)
+    return region
+
+
+@rewrite(each("index_reduce"))
+def index_reduce(op: Op, ctx: Context) -> Value:
+    data, write = _along_one(op, ctx)
+    mode = _MODES[str(op.attr("reduce"))]
+    updates = source(op, "source")
+    result = combined(data, updates, mode, bool(op.attr("include_self")), write)
+    return as_result(result if op.results[0].rank else mil.squeeze(result, axes=(0,)), op)
+
+
+# -- masks -----------------------------------------------------------------------------------------
+
+
+@rewrite(each("masked_scatter"))
+def masked_scatter(op: Op) -> Value:
+    """The n-th true place takes the n-th element: its position is a running count of the mask."""
+    type_ = result_type(op)
+    shape = static(type_)
+    x, new, mask = source(op), source(op, "source"), value(op.operand("mask"), DType.BOOL)
+    mask = _unrepeated(mask)
+    x = broadcast_to(x, shape)
+    row = _row_size(mask, static(new.tensor), shape)
+    places = mask if row > 1 else broadcast_to(mask, shape)
+    count = math.prod(shape) // row
+    order = mil.cumsum(mil.cast(reshaped(places, (count,)), dtype="int32"), axis=0)
+    order = mil.maximum(mil.sub(order, 1), 0)
+    rows = reshaped(new, (math.prod(static(new.tensor)) // row, row) if row > 1 else (math.prod(static(new.tensor)),))
+    found = reshaped(mil.gather(rows, order, axis=0), shape)
+    return as_result(choose(mask, found, x, x.tensor), op)
+
+
+def _unrepeated(mask: Value) -> Value:
+    """What a mask was before it was repeated to full shape."""
+    while mask.op is not None and mask.op.name == "mil.tile":
+        mask = mask.op.value("x")
+    return mask
+
+
+def _row_size(mask: Value, new: tuple[int, ...], shape: tuple[int, ...]) -> int:
+    """How many neighbouring elements the mask takes or leaves together, and ``new`` holds together."""
+    sizes = static(mask.tensor)
+    row, at = 1, len(shape)
+    while at > 1 and len(sizes) == len(shape) and sizes[at - 1] == 1:
+        row, at = row * shape[at - 1], at - 1
+    whole = sizes[:at] == shape[:at]
+    return row if whole and row > 1 and math.prod(new) % row == 0 else 1
+
+
+RULES: list[Rule] = [
+    slice_scatter,
+    select_scatter,
+    index_put,
+    index_write,
+    put,
+    scatter,
+    index_reduce,
+    masked_scatter,
+]
