@@ -21,6 +21,7 @@ _HINTS = (
     (r"data-dependent|GuardOnDataDependent|Could not extract specialized integer|unbacked", _BIND),
     (r"not supported for tensor subclasses|numpy\(\)|DynamicOutputShape|Cannot call (numel|tolist)", _BIND),
     (r"Constraints violated|specialized", "{fixes}"),
+    (r"not in range \[", "the size of an example input lies outside the range of its Dim"),
     (r"ScriptModule", "pass the nn.Module that was scripted or traced, not its TorchScript form"),
     (r"Unsupported input type", "pass tensors and plain numbers; torch.export.register_dataclass admits a dataclass"),
     (r"not a known type|Unsupported output", "return tensors in tuples, lists, dicts or a registered dataclass"),
@@ -60,7 +61,10 @@ def explain(error: BaseException, what: str, hint: str | None = None) -> AnecErr
         hint: overrides the hint found from the message.
     """
     text = str(error)
-    return AnecError(f"{what}: {reason_of(error)}", where=_place(error), hint=hint or _hint(text, type(error).__name__))
+    found = _hint(text, type(error).__name__)
+    if hint is not None and found.startswith("torch suggests") and "; write" not in hint:
+        hint = f"{hint}; {found}"
+    return AnecError(f"{what}: {reason_of(error)}", where=_place(error), hint=hint or found)
 
 
 def reason_of(error: BaseException) -> str:
@@ -71,13 +75,14 @@ def reason_of(error: BaseException) -> str:
     violation = next((line for line in lines if line.startswith("- ")), "")
     if reason.startswith("Constraints violated") and violation:
         reason += " " + violation[2:].split(". If you're using")[0]
+    reason = re.sub(r"L\['(\w+)'\]((?:\[['\w]+\])*)\.size\(\)\[(\d+)\]", r"\1\2.size(\3)", reason)
     name = type(error).__name__
     prefix = "" if name in ("UserError", "Unsupported", "GuardOnDataDependentSymNode") else f"{name}: "
     return prefix + (reason if len(reason) <= 300 else reason[:300] + "...")
 
 
 def _hint(text: str, name: str) -> str:
-    fixes = re.search(r"Suggested fixes:\n((?:\s+\S.*\n?)+)", text)
+    fixes = re.search(r"Suggested fixes:\n((?:[ \t]+\S.*\n?)+)", text)
     for pattern, hint in _HINTS:
         if re.search(pattern, f"{name} {text}"):
             if hint != "{fixes}":

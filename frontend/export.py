@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from anec.errors import UsageError
+from anec.frontend.conditions import broken_sizes
 from anec.frontend.explain import explain, quiet
 
 
@@ -44,11 +45,34 @@ def export(
         what = "a class; pass an instance" if isinstance(model, type) else f"a {type(model).__name__}"
         raise UsageError(f"the model is {what}", hint="pass an nn.Module, fx.GraphModule or ExportedProgram")
     positional, named = separate((tuple(args), dict(kwargs or {})))
-    try:
+
+    def attempt(**options: Any) -> ExportedProgram:
         with evaluating(model), _plain_modes(), quiet():
-            return torch.export.export(model, positional, named or None, dynamic_shapes=dynamic_shapes, strict=strict)
+            return torch.export.export(
+                model, positional, named or None, dynamic_shapes=dynamic_shapes, strict=strict, **options
+            )
+
+    try:
+        return attempt()
     except Exception as error:
-        raise explain(error, "torch.export failed") from error
+        hint = None
+        if "Constraints violated" in str(error):
+            program, hint = _with_conditions(attempt, dynamic_shapes)
+            if program is not None:
+                return program
+        raise explain(error, "torch.export failed", hint) from error
+
+
+def _with_conditions(
+    attempt: Callable[..., ExportedProgram], dynamic_shapes: Any
+) -> tuple[ExportedProgram | None, str | None]:
+    """The program if its assumptions hold for all sizes; else what breaks them, if that is known."""
+    try:
+        program = attempt(prefer_deferred_runtime_asserts_over_guards=True)
+        broken = broken_sizes(program, dynamic_shapes)
+    except Exception:  # noqa: BLE001  # the error of the first attempt is the one to tell
+        return None, None
+    return (program, None) if broken is None else (None, broken)
 
 
 def separate(call: tuple[tuple[Any, ...], dict[str, Any]]) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 PIPELINES: dict[str, str] = {
-    "default": "raise-to-nn,canonicalize,fold-constants,cse,dce",
+    "default": "raise-to-nn,fold-constants,cse,dce",
     "ane": "lower-to-mil,mil-cleanup,cse,dce",
     "finish": "lower-to-mil,to-fp16,legalize-target,legalize-io",
 }

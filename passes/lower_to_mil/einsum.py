@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from itertools import product as combinations
 
 from anec.dialects import aten, mil
-from anec.errors import AnecError
+from anec.errors import AnecError, UnsupportedError
 from anec.ir.dims import Dim
 from anec.ir.facts import is_constant
 from anec.ir.graph import Op, Value
 from anec.passes.lower_to_mil.matmul import product
-from anec.passes.lower_to_mil.movement import moved, reshaped, unsupported_rank
+from anec.passes.lower_to_mil.movement import moved, reshaped
 from anec.passes.lower_to_mil.permutation import MAX_RANK, Movement, volume
 from anec.passes.lower_to_mil.slicing import diagonal
 from anec.passes.lower_to_mil.typing import axis, cast, result_type, value
@@ -212,8 +212,7 @@ def _contracted(left: Term, right: Term, wanted: Labels, sizes: Sizes, *, final:
         result = product(a, b, transpose_y=plan.right_transposed)
     labels = plan.result
     order = tuple(label for label in wanted if label in labels) if final else labels
-    if order == labels and len(labels) > MAX_RANK:
-        return Term(result, labels)
+    _fits(order)
     movement = Movement.of([sizes[label] for label in labels]).permuted([labels.index(label) for label in order])
     return Term(moved(result, movement, [sizes[label] for label in order]), order)
 
@@ -221,10 +220,7 @@ def _contracted(left: Term, right: Term, wanted: Labels, sizes: Sizes, *, final:
 def _multiplied(left: Term, right: Term, wanted: Labels, inner: Sequence[str], sizes: Sizes) -> Term:
     """No matrix product: entry by entry, then a sum."""
     order = (*(label for label in wanted if label in left.labels or label in right.labels), *inner)
-    if len(order) > MAX_RANK:
-        where = left.tensor.op or right.tensor.op
-        message = f"einsum needs a tensor of rank {len(order)}; Core ML's have at most {MAX_RANK} axes"
-        raise AnecError(message) if where is None else unsupported_rank(where, message)
+    _fits(order)
     parts = []
     for term in (left, right):
         labels = [label for label in order if label in term.labels]
@@ -236,6 +232,14 @@ def _multiplied(left: Term, right: Term, wanted: Labels, inner: Sequence[str], s
     if inner:
         result = mil.reduce_sum(result, axes=tuple(range(len(order) - len(inner), len(order))), keep_dims=False)
     return Term(result, order[: len(order) - len(inner)])
+
+
+def _fits(labels: Sequence[str]) -> None:
+    if len(labels) > MAX_RANK:
+        raise UnsupportedError(
+            f"the sum of products needs a tensor of rank {len(labels)}; Core ML's have at most {MAX_RANK} axes",
+            hint="write it as matrix products and reshapes in the model",
+        )
 
 
 # -- the ops -------------------------------------------------------------------------------------

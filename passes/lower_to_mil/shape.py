@@ -114,18 +114,6 @@ def _expand(op: Op) -> Value:
     return broadcast(source(op), result_type(op).shape)
 
 
-@rewrite(aten.view.dtype)
-def lower_view_dtype(op: Op) -> Value:
-    """Reinterpreting bits is possible for the dtype a tensor has, and no other."""
-    x = op.value("self")
-    if x.tensor.dtype is not op.results[0].tensor.dtype:
-        raise UnsupportedError(
-            f"{op.name} reads the bits of {x.tensor.dtype} as {op.results[0].tensor.dtype}; Core ML cannot",
-            where=op.origin.place,
-        )
-    return source(op)
-
-
 def _tile(x: Value, reps: tuple[Attr, ...]) -> Value:
     if not all(isinstance(rep, int) and rep > 0 for rep in reps):
         reject(f"a tensor repeated {reps} times is empty or of symbolic size")
@@ -377,7 +365,6 @@ RULES: list[Rule] = [
     *_each(RESHAPES, _reshape),
     *_each(PERMUTATIONS, _permute),
     *_each(_EXPANSIONS, _expand),
-    lower_view_dtype,
     lower_repeat,
     lower_tile,
     lower_repeat_interleave,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from anec.dialects import aten, nn
 from anec.ir.graph import Op, Value
+from anec.ir.types import DType
 from anec.passes.raise_nn.common import number, only_first, optional
 from anec.rewrite import Rule, reject, rewrite
 
@@ -30,12 +31,15 @@ def _attention(name: str, mask: str | None) -> Rule:
             reject("it drops attention weights at random: pass dropout_p=0.0 outside of training")
         if "dropout_mask" in op.defn.by_name and op.operand("dropout_mask") is not None:
             reject("it has a dropout mask")
+        given = None if mask is None else optional(op, mask)
+        if given is not None and given.tensor.dtype is DType.BOOL and name.startswith("_"):
+            reject("its mask is bool, which torch's inner ops add as numbers")
         scale = None if op.attr("scale") is None else number(op, "scale")
         return nn.attention(
             op.value("query"),
             op.value("key"),
             op.value("value"),
-            None if mask is None else optional(op, mask),
+            given,
             scale=scale,
             causal=bool(op.attr("is_causal")),
         )

@@ -15,7 +15,7 @@ import torch
 from torch.export import Dim
 
 from anec.errors import UsageError
-from anec.frontend import from_torch, load_source
+from anec.frontend import export, from_torch, load_source
 from anec.reference.evaluate import evaluate
 
 Rewrite = Callable[..., Path]
@@ -38,8 +38,9 @@ class Net(torch.nn.Module):
 def saved(tmp_path: Path) -> Path:
     path = tmp_path / "net.pt2"
     x = torch.randn(6, 4)
-    shapes = {"x": {0: Dim("rows", min=2, max=64)}, "extra": {"y": {0: Dim("rows", min=2, max=64)}}}
-    torch.export.save(torch.export.export(Net().eval(), (x, {"y": x + 1}), dynamic_shapes=shapes), path)
+    rows = Dim("rows", min=4, max=64)
+    shapes = {"x": {0: rows}, "extra": {"y": {0: rows}}}
+    torch.export.save(export(Net(), (x, {"y": x + 1}), dynamic_shapes=shapes), path)
     return path
 
 
@@ -211,6 +212,6 @@ def test_every_size_torch_writes_is_accepted(tmp_path: Path, divisor: int) -> No
     path = tmp_path / "sizes.pt2"
     args = (torch.ones(12), torch.ones(8))
     shapes = {"x": {0: Dim("n", min=4, max=99)}, "y": {0: Dim("m", min=4, max=99)}}
-    torch.export.save(torch.export.export(Sizes(), args, dynamic_shapes=shapes), path)
+    torch.export.save(export(Sizes(), args, dynamic_shapes=shapes), path)
     source = load_source(str(path))
     assert len(from_torch(source.model).module.main.outputs) == 5

@@ -26,8 +26,6 @@ SHAPE_LIKE = frozenset(
 _MIL_FLOATS = {"fp16": "fp64", "fp32": "fp64"}
 # Values have no strides in the IR (memory formats are dropped), so a view is a reshape.
 _STRIDE_FREE = {"aten.view.default": "aten.reshape.default", "aten._unsafe_view.default": "aten.reshape.default"}
-# Settings whose dtype is that of the result: a float stands for float32.
-_RESULT_NUMBERS = frozenset({"value", "on_value", "off_value"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +169,6 @@ def _mil_attr(op: Op, name: str, precision: Precision) -> Any:
     value = op.attrs[name]
     if precision.is_double and isinstance(value, str) and name in ("dtype", "output_dtype"):
         return _MIL_FLOATS.get(value, value)
-    if precision.is_double and isinstance(value, float) and name in _RESULT_NUMBERS:
-        return torch.tensor(value, dtype=torch.float64)
     return value
 
 

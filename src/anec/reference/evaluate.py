@@ -7,7 +7,8 @@ of reductions, norms and softmax to float16 too, since some hardware does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -102,7 +103,7 @@ class Evaluator:
         for op in ops:
             for value in op.inputs:
                 last[value] = op
-        with torch.no_grad():
+        with torch.no_grad(), _default_dtype(self.precision):
             for op in ops:
                 results = self.run_op(op, env)
                 if self.observer is not None:
@@ -175,6 +176,17 @@ class Evaluator:
                 written = torch.tensor(operand.value, dtype=self.precision.dtype(literal_dtype(op, "value", operand)))
             self.states[state] = self.hold(written, state.tensor.dtype)
         return (self.states[state],) if op.results else ()
+
+
+@contextmanager
+def _default_dtype(precision: Precision) -> Iterator[None]:
+    """What a kernel makes of Python numbers, and of integers it divides, is as wide as the rest."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64 if precision.is_double else torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def evaluate_constant(value: Value, module: Module) -> torch.Tensor:

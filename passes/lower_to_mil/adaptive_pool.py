@@ -1,0 +1,185 @@
+"""Adaptive pooling to any output size.
+
+    %y = aten.adaptive_avg_pool2d.default(%x) {output_size=[1, 1]}
+        ->
+    %y = mil.reduce_mean(%x) {axes=[2, 3], keep_dims=true}
+
+Window j of an axis runs from floor(j I / O) to ceil((j + 1) I / O). Windows of one length and
+distance are a plain pooling. Others are averaged by a matrix along each axis; for the maximum
+they are gathered side by side, shorter ones with their last entry repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from anec.dialects import aten, mil, nn
+from anec.ir.attrs import Attr
+from anec.ir.dims import Dim, Expr
+from anec.ir.graph import Op, Value
+from anec.ir.opdef import OpDef
+from anec.passes.lower_to_mil.constants import constant
+from anec.passes.lower_to_mil.movement import gathered, reshaped
+from anec.passes.lower_to_mil.permutation import volume
+from anec.passes.lower_to_mil.pool import _indices_unused, batched, pool
+from anec.passes.lower_to_mil.typing import result_type, value
+from anec.pipeline.base import Context
+from anec.rewrite import Rule, reject, rewrite
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """The windows along one axis, as (start, end)."""
+
+    bounds: tuple[tuple[int, int], ...]
+
+    @staticmethod
+    def of(size: int, count: int) -> Windows:
+        return Windows(tuple((j * size // count, -((-(j + 1) * size) // count)) for j in range(count)))
+
+    @property
+    def longest(self) -> int:
+        return max(end - start for start, end in self.bounds)
+
+    @property
+    def uniform(self) -> tuple[int, int] | None:
+        """Length and distance of the windows, when all are alike."""
+        lengths = {end - start for start, end in self.bounds}
+        steps = {second[0] - first[0] for first, second in zip(self.bounds, self.bounds[1:], strict=False)}
+        if len(lengths) != 1 or len(steps) > 1:
+            return None
+        return self.longest, steps.pop() if steps else self.longest
+
+    @property
+    def places(self) -> list[int]:
+        """The entries of all windows, each window as long as the longest."""
+        return [min(at, end - 1) for start, end in self.bounds for at in range(start, start + self.longest)]
+
+
+def _windows(x: Value, sizes: Sequence[int]) -> list[Windows | None]:
+    """Windows by space axis; None along an axis that stays as it is."""
+    found: list[Windows | None] = []
+    for given, wanted in zip(x.tensor.shape[2:], sizes, strict=True):
+        if given == wanted:
+            found.append(None)
+        elif isinstance(given, Expr):
+            reject(f"adaptive pooling of the symbolic size {given} to {wanted}")
+        else:
+            found.append(Windows.of(given, wanted))
+    return found
+
+
+def _global(x: Value, sizes: Sequence[Dim]) -> tuple[int, ...] | None:
+    """The space axes to reduce whole, when the others stay as they are."""
+    given = x.tensor.shape[2:]
+    if any(want not in (1, have) for have, want in zip(given, sizes, strict=True)):
+        return None
+    return tuple(2 + axis for axis, (have, want) in enumerate(zip(given, sizes, strict=True)) if have != want)
+
+
+def _uniform(kind: OpDef, x: Value, windows: Sequence[Windows | None]) -> tuple[Value, list[Windows | None]]:
+    """Pool along the axes whose windows are alike; what is left of the others."""
+    alike = [window.uniform if window is not None else (1, 1) for window in windows]
+    kernel, stride = zip(*(found or (1, 1) for found in alike), strict=True)
+    left = [None if found else window for found, window in zip(alike, windows, strict=True)]
+    if all(length == 1 for length in kernel):
+        return x, left
+    return pool(kind, x, kernel, stride, []), left
+
+
+def averaged(op: Op, x: Value, sizes: Sequence[int], ctx: Context) -> Value:
+    """The adaptive average of ``[n, C, *space]``."""
+    axes = _global(x, sizes)
+    if axes is not None:
+        return mil.reduce_mean(x, axes=axes, keep_dims=True) if axes else x
+    x, left = _uniform(mil.avg_pool, x, _windows(x, sizes))
+    for axis, window in enumerate(left):
+        if window is not None:
+            x = _by_matrix(op, x, 2 + axis, window, ctx)
+    return x
+
+
+def _by_matrix(op: Op, x: Value, at: int, windows: Windows, ctx: Context) -> Value:
+    import torch
+
+    shape = x.tensor.shape
+    size, count = x.shape[at], len(windows.bounds)
+    matrix = torch.zeros(count, size, dtype=torch.float64)
+    for row, (start, end) in enumerate(windows.bounds):
+        matrix[row, start:end] = 1 / (end - start)
+    wanted = (*shape[:at], count, *shape[at + 1 :])
+    if at == x.rank - 1:
+        return mil.matmul(x, constant(ctx, op, matrix, "average", x.tensor.dtype), transpose_y=True)
+    weight = constant(ctx, op, matrix, "average", x.tensor.dtype)
+    if at == x.rank - 2:
+        return mil.matmul(weight, x)
+    folded = reshaped(x, (volume(shape[:at]), size, volume(shape[at + 1 :])))
+    return reshaped(mil.matmul(weight, folded), wanted)
+
+
+def maximum(x: Value, sizes: Sequence[int]) -> Value:
+    """The adaptive maximum of ``[n, C, *space]``."""
+    axes = _global(x, sizes)
+    if axes is not None:
+        return mil.reduce_max(x, axes=axes, keep_dims=True) if axes else x
+    x, left = _uniform(mil.max_pool, x, _windows(x, sizes))
+    kernel = [1] * len(left)
+    for axis, window in enumerate(left):
+        if window is not None:
+            x = gathered(x, window.places, 2 + axis)
+            kernel[axis] = window.longest
+    if all(length == 1 for length in kernel):
+        return x
+    return pool(mil.max_pool, x, tuple(kernel), tuple(kernel), [])
+
+
+def _sizes(given: Attr, x: Value, count: int) -> list[int]:
+    items = given if isinstance(given, tuple) else (given,)
+    items = items * count if len(items) == 1 else items
+    have = x.tensor.shape[-count:]
+    sizes: list[int] = []
+    for item, size in zip(items, have, strict=True):
+        wanted = size if item is None else item
+        if not isinstance(wanted, (int, Expr)):
+            reject(f"the output size {item} is no number")
+        sizes.append(wanted)  # type: ignore[arg-type]  # a symbolic size only where it stays as it is
+    return sizes
+
+
+def _lower(op: Op, name: str, count: int, given: Attr, ctx: Context, *, average: bool) -> list[Value]:
+    _indices_unused(op)
+    kind = result_type(op)
+    x = value(op.operand(name), kind.dtype)
+    whole = batched(op, x, count)
+    sizes = _sizes(given, x, count)
+    result = averaged(op, whole, sizes, ctx) if average else maximum(whole, sizes)
+    return [result if whole is x else reshaped(result, kind.shape)]
+
+
+def _rule(defn: OpDef, count: int, average: bool) -> Rule:
+    @rewrite(defn, name=f"lower_{defn.root}")
+    def lower(op: Op, ctx: Context) -> list[Value]:
+        return _lower(op, "self", count, op.attr("output_size"), ctx, average=average)
+
+    return lower
+
+
+def _nn_rule(defn: OpDef, average: bool) -> Rule:
+    @rewrite(defn, name=f"lower_nn_{defn.root}")
+    def lower(op: Op, ctx: Context) -> list[Value]:
+        size = op.attr("size")
+        count = len(size) if isinstance(size, tuple) else 1
+        return _lower(op, "x", count, size, ctx, average=average)
+
+    return lower
+
+
+RULES: list[Rule] = [
+    *(_rule(getattr(aten, f"adaptive_avg_pool{count}d").default, count, True) for count in (1, 2, 3)),
+    *(_rule(getattr(aten, f"_adaptive_avg_pool{count}d").default, count, True) for count in (2, 3)),
+    *(_rule(getattr(aten, f"adaptive_max_pool{count}d").default, count, False) for count in (1, 2, 3)),
+    _nn_rule(nn.adaptive_avg_pool, True),
+    _nn_rule(nn.adaptive_max_pool, False),
+]
+__all__ = ["RULES", "Windows", "averaged", "maximum"]
