@@ -61,9 +61,10 @@ def emit(module: Module, store: Store | None = None) -> Any:
     program.export_as_multifunction = not single
     program.default_function_name = default_function(module)
     constants = Constants(module, store or MemoryStore())
-    for name, graph in module.functions.items():
-        function = _FunctionEmitter(module, graph, constants, number).run()
-        program.add_function(name, function)
+    with quiet():
+        for name, graph in module.functions.items():
+            function = _FunctionEmitter(module, graph, constants, number).run()
+            program.add_function(name, function)
     return program
 
 
@@ -157,7 +158,9 @@ class _FunctionEmitter:
                 if (var := self._argument(op, param, name, domains, made)) is not None
             }
         except AnecError as error:
-            raise refuse(op, error.message, error.hint) from error
+            refusal = refuse(op, error.message, error.hint)
+            refusal.where = error.where or refusal.where
+            raise refusal from error
         with _coremltools_errors(op):
             operation = self._class(op)(name=name, enclosing_block=self.function, scopes=self.scopes, **given)
             defaults = dict(operation.default_inputs().items())

@@ -19,7 +19,8 @@ def load(path: str | Path) -> Module:
     """Read a ``.mlpackage`` that holds an ML Program, anec's own or any other.
 
     Every op becomes one op; settings become attributes, small constants literals, tensors weights
-    that refer to the package's weights file. Nothing is dequantized, folded or renamed.
+    that refer to the package's weights file. Nothing is dequantized, folded or renamed. Weights inside
+    ``constexpr_*`` ops are named after op and parameter: MIL keeps no other name for them.
 
     Raises:
         UsageError: there is no package at ``path``.

@@ -238,6 +238,7 @@ class FunctionReader:
     def _setting(self, binding: Any, param: Param) -> Constant:
         constant = self._constant(binding)
         if constant is None:
+            self._value(binding.name)
             raise UnsupportedError(f"{param.name!r} is computed by the program; anec wants a constant there")
         return constant
 
@@ -314,10 +315,10 @@ def _belongs(written: Any, read: Any) -> bool:
 def _is_inline(constant: Constant, base: str, own: bool) -> bool:
     """Whether a constant operand is a literal rather than a weight.
 
-    In a package of anec's the constant's name says so. In others it is a scalar, or a short list of
-    whole numbers or flags.
+    In a package of anec's the constant's name says so. In others, and where it has no name, it is a
+    scalar, or a short list of whole numbers or flags.
     """
-    if own:
+    if own and constant.name:
         return re.fullmatch(re.escape(base) + r"(_\d+)?", constant.name) is not None
     if constant.array is None or constant.type is None:
         return False

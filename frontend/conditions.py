@@ -74,7 +74,7 @@ def _assumptions(program: ExportedProgram) -> list[Any]:
     for node in program.graph.nodes:
         val = node.meta.get("val")
         if node.op == "placeholder" and isinstance(val, torch._subclasses.FakeTensor):
-            shape_env = val.fake_mode.shape_env
+            shape_env: Any = val.fake_mode.shape_env
             noted = getattr(shape_env, "deferred_runtime_asserts", {})
             # Symbols found equal meanwhile are replaced; what became plainly true demands nothing.
             relations = [shape_env.replace(one.expr) for many in noted.values() for one in many]
@@ -121,7 +121,8 @@ def _candidates(bounds: Bounds, dense: int) -> list[int]:
 
 def _tell(names: Sequence[str], bad: Sequence[tuple[int, ...]], bounds: Mapping[str, Bounds]) -> str:
     shown = ["(" + ", ".join(f"{n}={s}" for n, s in zip(names, sizes, strict=True)) + ")" for sizes in bad[:4]]
-    text = f"what was traced does not hold for {', '.join(shown)}" + (f" and {len(bad) - 4} more" if len(bad) > 4 else "")
+    more = f" and {len(bad) - 4} more" if len(bad) > 4 else ""
+    text = f"what was traced does not hold for {', '.join(shown)}{more}"
     if len(names) != 1:
         return text
     limits, sizes = bounds[names[0]], [one for (one,) in bad]

@@ -74,13 +74,14 @@ def decompose(program: ExportedProgram, *, keep: Collection[str] = KEPT.keys()) 
     Raises:
         AnecError: torch cannot decompose the program.
     """
+    kept = set(_overloads(keep))
     table = torch.export.default_decompositions()
-    for op in _overloads(keep):
+    for op in kept:
         table.pop(op, None)  # type: ignore[no-untyped-call]  # torch's own table class
-    if not needs_decomposing(program, table):
+    if not any(_must_change(node.target, table, kept) for node in program.graph.nodes):
         return program
     try:
-        with quiet(), warnings.catch_warnings():
+        with quiet(), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             functional: ExportedProgram = program.run_decompositions(table)
             return functional
@@ -90,16 +91,16 @@ def decompose(program: ExportedProgram, *, keep: Collection[str] = KEPT.keys()) 
         raise explain(error, "torch cannot decompose the exported program") from error
 
 
-def needs_decomposing(program: ExportedProgram, table: Mapping[Any, Any]) -> bool:
-    """True when an op of the program is in ``table``, writes in place or holds a subgraph."""
-    for node in program.graph.nodes:
-        if node.op != "call_function":
-            continue
-        if isinstance(node.target, torch._ops.HigherOrderOperator):
-            return True
-        if isinstance(node.target, torch._ops.OpOverload) and (node.target._schema.is_mutable or node.target in table):
-            return True
-    return False
+def _must_change(target: Any, table: Collection[Any], kept: Collection[Any]) -> bool:
+    """True for an op in ``table``, a composite that is not kept, one that writes in place or holds a subgraph."""
+    if isinstance(target, torch._ops.HigherOrderOperator):
+        return True
+    if not isinstance(target, torch._ops.OpOverload) or target in kept:
+        return False
+    # Composites without an entry in the table (views, batch_norm) fall apart while torch traces again.
+    name = str(target._schema).partition("(")[0]
+    composite = torch._C._dispatch_has_kernel_for_dispatch_key(name, "CompositeImplicitAutograd")
+    return composite or target._schema.is_mutable or target in table
 
 
 def _overloads(names: Collection[str]) -> Iterator[torch._ops.OpOverload]:

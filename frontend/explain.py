@@ -81,6 +81,14 @@ def reason_of(error: BaseException) -> str:
     return prefix + (reason if len(reason) <= 300 else reason[:300] + "...")
 
 
+def range_hint(text: str) -> str | None:
+    """The bounds to write, when torch says which range the trace holds for; else None."""
+    match = re.search(r"values of (\w+) = .* guard (\d+) <= \S+ and \S+ <= (\d+)", text)
+    if match is None or int(match[2]) >= int(match[3]):
+        return None
+    return f"what was traced holds for fewer sizes; write Dim({match[1]!r}, min={match[2]}, max={match[3]})"
+
+
 def _hint(text: str, name: str) -> str:
     fixes = re.search(r"Suggested fixes:\n((?:[ \t]+\S.*\n?)+)", text)
     for pattern, hint in _HINTS:

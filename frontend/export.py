@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from anec.errors import UsageError
 from anec.frontend.conditions import broken_sizes
-from anec.frontend.explain import explain, quiet
+from anec.frontend.explain import explain, quiet, range_hint
 
 
 def export(
@@ -70,8 +70,8 @@ def _with_conditions(
     try:
         program = attempt(prefer_deferred_runtime_asserts_over_guards=True)
         broken = broken_sizes(program, dynamic_shapes)
-    except Exception:  # noqa: BLE001  # the error of the first attempt is the one to tell
-        return None, None
+    except Exception as error:  # noqa: BLE001  # the error of the first attempt is the one to tell
+        return None, range_hint(str(error))
     return (program, None) if broken is None else (None, broken)
 
 
@@ -115,13 +115,13 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _plain_modes() -> Iterator[None]:
-    """Trace what the modules say: no inference mode, no fused encoder path, no lazy-import warnings."""
+    """Trace what the modules say: no gradients, no inference mode, no fused encoder path, no warnings."""
     mha = getattr(torch.backends, "mha", None)
     fast = mha.get_fastpath_enabled() if mha is not None else False
     try:
         if mha is not None:
             mha.set_fastpath_enabled(False)
-        with torch.inference_mode(False), warnings.catch_warnings():
+        with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -126,7 +126,9 @@ _NAMES = frozenset(
     "FloatPow FloatTrueDiv IntTrueDiv IsNonOverlappingAndDenseIndicator TruncToFloat TruncToInt RoundToInt "
     "RoundDecimal ToFloat Identity Max Min floor ceiling Eq Ne Ge Gt Le Lt And Or Not Piecewise Abs sqrt oo "
     "Symbol Integer Float Rational Add Mul Pow positive integer nonnegative negative nonpositive real zero nonzero "
-    "precision int_oo True False OpaqueUnaryFn_sqrt OpaqueUnaryFn_exp OpaqueUnaryFn_log2".split()
+    "precision Equality Unequality LessThan StrictLessThan GreaterThan StrictGreaterThan Relational true false "
+    "Half One Zero NegativeOne Infinity NegativeInfinity BooleanTrue BooleanFalse ITE int_oo True False "
+    "OpaqueUnaryFn_sqrt OpaqueUnaryFn_exp OpaqueUnaryFn_log2".split()
 )
 _NUMBER = r"\d+(?:\.\d*)?(?:e[-+]?\d+)?"
 _SYMBOL = r"(?:[suz]|zf|zuf|zuu)\d+"

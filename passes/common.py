@@ -80,7 +80,8 @@ def tensor(name: str) -> Var:
 def known(operand: Operand) -> bool:
     """True for literals, weights, and short effect-free expressions of them.
 
-    The walk is bounded, so that asking it of every value of a deep graph stays linear.
+    The walk is bounded, so that asking it of every value of a deep graph stays linear. Compressed
+    weights (``constexpr_*``) are not computed before emission, so they count as varying.
     """
     if isinstance(operand, Literal):
         return True
@@ -91,13 +92,17 @@ def known(operand: Operand) -> bool:
         at = stack.pop()
         if at.weight is not None:
             continue
-        if at.op is None or at.op.defn.effects is not Effect.NONE or len(seen) > _DEEPEST_CONSTANT:
+        if at.op is None or not _computes(at.op) or len(seen) > _DEEPEST_CONSTANT:
             return False
         for value in at.op.inputs:
             if value not in seen:
                 seen.add(value)
                 stack.append(value)
     return True
+
+
+def _computes(op: Op) -> bool:
+    return op.defn.effects is Effect.NONE and not op.defn.root.startswith("constexpr_")
 
 
 def uniform(operand: Operand) -> Number | None:

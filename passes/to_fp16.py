@@ -12,7 +12,6 @@ float16's 65504 would become infinite and poison what it meets (0 * inf is NaN),
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -21,7 +20,7 @@ from anec.ir.attrs import Attr, Literal
 from anec.ir.build import infer_types
 from anec.ir.facts import constants
 from anec.ir.graph import Graph, Op, Value
-from anec.ir.opdef import Effect, Kind, Param
+from anec.ir.opdef import Effect, Kind
 from anec.ir.types import DType, StateType
 from anec.ir.weights import TensorData, Weight
 from anec.pipeline.base import Close, Context, Pass
@@ -65,6 +64,7 @@ class _Conversion:
     def __init__(self, graph: Graph, ctx: Context, keep: tuple[str, ...]) -> None:
         self.graph, self.ctx, self.keep = graph, ctx, keep
         self.constant = constants(graph)
+        self.opset = ctx.module.opset
         # Each value in the other precision, made on first use.
         self.half: dict[Value, Value] = {}
         self.full: dict[Value, Value] = {}
@@ -77,7 +77,7 @@ class _Conversion:
         for op in list(self.graph.ops()):
             if all(result in self.constant for result in op.results) and op.results:
                 continue
-            if op.defn.effects is not Effect.NONE or _matches(op, self.keep) or not _takes_half(op):
+            if op.defn.effects is not Effect.NONE or _matches(op, self.keep) or not _takes_half(op, self.opset):
                 self.keep_full(op)
             else:
                 self.convert(op)
@@ -144,6 +144,9 @@ class _Conversion:
 
     def safe_constant(self, value: Value) -> Value:
         """The constant, or a copy in which finite numbers beyond float16 are finite still."""
+        known = self.ctx.facts.range(value)
+        if known.finite and max(abs(known.lower), abs(known.upper)) <= HALF_MAX:
+            return value
         import torch
 
         from anec.reference.evaluate import evaluate_constant
@@ -169,19 +172,16 @@ def _is_state(value: Value) -> bool:
     return isinstance(value.type, StateType)
 
 
-def _takes_half(op: Op) -> bool:
-    """True when every float operand of the op may be float16."""
-    for param in op.defn.operand_params:
-        if not param.dtypes or DType.F16 in param.dtypes or DType.F32 not in param.dtypes:
+def _takes_half(op: Op, opset: int) -> bool:
+    """True when every float operand of the op may be float16 on the target."""
+    params = op.defn.version(opset).params if op.defn.since <= opset else op.defn.params
+    for param in params:
+        if param.kind is Kind.ATTR or not param.dtypes or DType.F16 in param.dtypes or DType.F32 not in param.dtypes:
             continue
-        if any(isinstance(op.operands[i], Value) for i in op.slot(param.name)):
+        operands = [op.operands[i] for i in op.slot(param.name)]
+        if any(isinstance(operand, Value) and operand.tensor.dtype.is_float for operand in operands):
             return False
-    return all(p.kind is not Kind.ATTR or not p.dtypes or DType.F16 in p.dtypes or DType.F32 not in p.dtypes
-               for p in _given(op))  # fmt: skip
-
-
-def _given(op: Op) -> Iterator[Param]:
-    return (param for param in op.defn.params if param.name in op.attrs)
+    return True
 
 
 def _safe(value: Attr) -> Attr:

@@ -8,6 +8,11 @@ from pathlib import Path
 import torch
 
 TARGET = Path(__file__).parent.parent / "src" / "anec" / "dialects" / "aten_ops.txt"
+# Ops of other devices and tensor kinds, by name; and schemas with types the IR does not have.
+_ELSEWHERE = (
+    r"cudnn|miopen|mkldnn|fbgemm|sparse|nested|quantize|fake_quant|Dimname|dimname|names|_cuda_|_mps|xpu|vulkan"
+)
+_UNREADABLE = r"Dimname|Stream|Storage|Dict\(|__torch__|Future|\bt\[\]|\bAny\b|QScheme"
 
 
 def schemas() -> list[str]:
@@ -22,13 +27,13 @@ def schemas() -> list[str]:
             continue
         if (packet.endswith("_") and not packet.startswith("__")) or "backward" in packet:
             continue
-        if re.search(r"cudnn|miopen|mkldnn|fbgemm|sparse|nested|quantize|fake_quant|Dimname|dimname|names|_cuda_|_mps|xpu|vulkan", rest):
+        if re.search(_ELSEWHERE, rest):
             continue
         try:
             schema = str(torch._C._get_schema(f"aten::{packet}", overload))
         except RuntimeError:
             continue
-        if re.search(r"Dimname|Stream|Storage|Dict\(|__torch__|Future|\bt\[\]|\bAny\b|QScheme", schema) or "Tensor" not in schema:
+        if re.search(_UNREADABLE, schema) or "Tensor" not in schema:
             continue
         found.append(schema.partition("::")[2])
     return sorted(set(found))

@@ -1,8 +1,8 @@
 """Activations of the `nn` dialect.
 
-    %y = nn.gelu(%x) {approximate="tanh"}     ->     %y = mil.gelu(%x) {mode="TANH_APPROXIMATION"}
-    %y = nn.hard_swish(%x)                    ->     %1 = mil.sigmoid_hard(%x) {alpha=0.1666, beta=0.5}
-                                                     %y = mil.mul(%x, %1)
+%y = nn.gelu(%x) {approximate="tanh"}     ->     %y = mil.gelu(%x) {mode="TANH_APPROXIMATION"}
+%y = nn.hard_swish(%x)                    ->     %1 = mil.sigmoid_hard(%x) {alpha=0.1666, beta=0.5}
+%y = mil.mul(%x, %1)
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ def _pointwise(source: OpDef, build: Callable[[Value], Value]) -> Rule:
 
 @rewrite(nn.gelu)
 def lower_gelu(op: Op) -> Value:
+    """Core ML has all three forms."""
     mode = _GELU_MODES.get(str(op.attr("approximate")))
     if mode is None:
         reject(f"there is no gelu {op.attr('approximate')!r}")
@@ -58,7 +59,8 @@ def lower_softplus(op: Op) -> Value:
     """Linear beyond the threshold, as torch has it; the other branch may overflow there."""
     x = value(op.operand("x"), result_type(op).dtype)
     beta, threshold = number(op.attr("beta"), DType.F32), number(op.attr("threshold"), DType.F32)
-    assert isinstance(beta, float) and isinstance(threshold, float)
+    assert isinstance(beta, float)
+    assert isinstance(threshold, float)
     if beta == 0:
         reject("beta is 0")
     scaled = x if beta == 1 else mil.mul(x, beta)
@@ -70,9 +72,15 @@ def lower_softplus(op: Op) -> Value:
 
 @rewrite(nn.glu)
 def lower_glu(op: Op) -> Value:
+    """One half times the sigmoid of the other."""
     x = value(op.operand("x"), result_type(op).dtype)
     kept, gate = mil.split.many(x, num_splits=2, axis=axis(op.attr("axis"), x.rank))
     return mil.mul(kept, mil.sigmoid(gate))
 
 
-RULES: list[Rule] = [*(_pointwise(source, build) for source, build in _POINTWISE.items()), lower_gelu, lower_softplus, lower_glu]
+RULES: list[Rule] = [
+    *(_pointwise(source, build) for source, build in _POINTWISE.items()),
+    lower_gelu,
+    lower_softplus,
+    lower_glu,
+]

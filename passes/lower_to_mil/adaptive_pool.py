@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from anec.dialects import aten, mil, nn
+from anec.dialects import mil, nn
 from anec.ir.attrs import Attr
 from anec.ir.dims import Dim, Expr
 from anec.ir.graph import Op, Value
@@ -22,10 +22,11 @@ from anec.ir.opdef import OpDef
 from anec.passes.lower_to_mil.constants import constant
 from anec.passes.lower_to_mil.movement import gathered, reshaped
 from anec.passes.lower_to_mil.permutation import volume
-from anec.passes.lower_to_mil.pool import _indices_unused, batched, pool
+from anec.passes.lower_to_mil.pool import batched, pool, refuse_indices
+from anec.passes.lower_to_mil.roots import each
 from anec.passes.lower_to_mil.typing import result_type, value
 from anec.pipeline.base import Context
-from anec.rewrite import Rule, reject, rewrite
+from anec.rewrite import Rule, any_of, reject, rest, rewrite
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +149,7 @@ def _sizes(given: Attr, x: Value, count: int) -> list[int]:
 
 
 def _lower(op: Op, name: str, count: int, given: Attr, ctx: Context, *, average: bool) -> list[Value]:
-    _indices_unused(op)
+    refuse_indices(op)
     kind = result_type(op)
     x = value(op.operand(name), kind.dtype)
     whole = batched(op, x, count)
@@ -157,29 +158,28 @@ def _lower(op: Op, name: str, count: int, given: Attr, ctx: Context, *, average:
     return [result if whole is x else reshaped(result, kind.shape)]
 
 
-def _rule(defn: OpDef, count: int, average: bool) -> Rule:
-    @rewrite(defn, name=f"lower_{defn.root}")
-    def lower(op: Op, ctx: Context) -> list[Value]:
-        return _lower(op, "self", count, op.attr("output_size"), ctx, average=average)
-
-    return lower
+@rewrite(each(*(f"adaptive_avg_pool{count}d" for count in (1, 2, 3)), "_adaptive_avg_pool2d", "_adaptive_avg_pool3d"))
+def adaptive_avg_pool(op: Op, ctx: Context) -> list[Value]:
+    """The mean of each window."""
+    return _lower(op, "self", _space(op), op.attr("output_size"), ctx, average=True)
 
 
-def _nn_rule(defn: OpDef, average: bool) -> Rule:
-    @rewrite(defn, name=f"lower_nn_{defn.root}")
-    def lower(op: Op, ctx: Context) -> list[Value]:
-        size = op.attr("size")
-        count = len(size) if isinstance(size, tuple) else 1
-        return _lower(op, "x", count, size, ctx, average=average)
-
-    return lower
+@rewrite(each(*(f"adaptive_max_pool{count}d" for count in (1, 2, 3))))
+def adaptive_max_pool(op: Op, ctx: Context) -> list[Value]:
+    """The maximum of each window; its indices must be unused."""
+    return _lower(op, "self", _space(op), op.attr("output_size"), ctx, average=False)
 
 
-RULES: list[Rule] = [
-    *(_rule(getattr(aten, f"adaptive_avg_pool{count}d").default, count, True) for count in (1, 2, 3)),
-    *(_rule(getattr(aten, f"_adaptive_avg_pool{count}d").default, count, True) for count in (2, 3)),
-    *(_rule(getattr(aten, f"adaptive_max_pool{count}d").default, count, False) for count in (1, 2, 3)),
-    _nn_rule(nn.adaptive_avg_pool, True),
-    _nn_rule(nn.adaptive_max_pool, False),
-]
-__all__ = ["RULES", "Windows", "averaged", "maximum"]
+def _space(op: Op) -> int:
+    return int(op.defn.root[-2])
+
+
+@rewrite(any_of(nn.adaptive_avg_pool(rest), nn.adaptive_max_pool(rest)))
+def nn_adaptive_pool(op: Op, ctx: Context) -> list[Value]:
+    """As the two above; the length of ``size`` says how many axes are pooled."""
+    size = op.attr("size")
+    count = len(size) if isinstance(size, tuple) else 1
+    return _lower(op, "x", count, size, ctx, average=op.defn is nn.adaptive_avg_pool)
+
+
+RULES: list[Rule] = [adaptive_avg_pool, adaptive_max_pool, nn_adaptive_pool]

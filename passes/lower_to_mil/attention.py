@@ -56,6 +56,7 @@ class Mask:
 
 @rewrite(nn.attention)
 def lower_attention(op: Op, ctx: Context) -> Value:
+    """By Core ML's own op where it fits; then rows without a key become zeros."""
     type_ = result_type(op)
     query, key, values = (value(op.operand(name), type_.dtype) for name in ("query", "key", "value"))
     if type_.rank > MAX_RANK:
@@ -154,8 +155,6 @@ def _causal(op: Op, ctx: Context, query: Value, key: Value) -> Value:
 def _has_empty_rows(mask: Value, ctx: Context) -> bool | None:
     if is_constant(mask):
         return bool(_empty(evaluate_constant(mask, ctx.module)).any())
-    if mask.tensor.dtype is not DType.BOOL and ctx.facts.range(mask).finite:
-        return False
     return None
 
 

@@ -38,7 +38,7 @@ def _runs(mask: int) -> list[tuple[int, int]]:
 
 
 def _masked(x: Value, mask: int) -> Value:
-    """x & mask."""
+    """The bits of a mask, by runs of ones."""
     if mask < 0:
         return x if mask == -1 else mil.sub(x, _masked(x, ~mask))
     total: Value | None = None
@@ -74,11 +74,11 @@ def _bitwise(kind: str) -> Rule:
         left, right = pair(op, type_.dtype)
         if type_.dtype is DType.BOOL:
             return _LOGIC[kind](left, right)
-        for operand, other in ((left, "other"), (right, "self")):
-            mask = scalar_of(argument(op, other))
+        masks = ((left, scalar_of(argument(op, "other"))), (right, scalar_of(argument(op, "self"))))
+        for operand, mask in masks:
             if mask is not None and isinstance(operand, Value) and operand.tensor.shape == type_.shape:
                 return wrapped(_with_mask(kind, operand, int(mask)), op)
-        reject("Core ML has no bitwise op of two computed integers; one must be a number known here")
+        return reject("Core ML has no bitwise op of two computed integers; one must be a number known here")
 
     return lower
 

@@ -67,6 +67,7 @@ def convert(op: Op, ctx: Context) -> Value:
     )
 )
 def copy_of(op: Op) -> Value:
+    """The tensor itself."""
     return same(op)
 
 
@@ -89,6 +90,7 @@ def view_as_dtype(op: Op) -> Value:
 
 @rewrite(each("complex", "view_as_complex", "view_as_real", "imag"))
 def complex_numbers(op: Op) -> Value:
+    """Told in the table of what is unsupported, with the reason."""
     reject("Core ML has no complex numbers")
 
 

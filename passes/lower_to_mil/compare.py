@@ -82,6 +82,7 @@ def _logical(name: str, target: OpDef) -> Rule:
 
 @rewrite(each("logical_not"))
 def logical_not(op: Op) -> Value:
+    """Of a number: is it 0?"""
     x = as_value(op.operand("self"))
     if dtype_of(x) is DType.BOOL:
         return mil.logical_not(x)
@@ -91,11 +92,13 @@ def logical_not(op: Op) -> Value:
 
 @rewrite(each("where.self", "where.ScalarSelf", "where.ScalarOther", "where.Scalar"))
 def where(op: Op) -> Value:
+    """One select; the number of elements of the condition may decide the shape."""
     return choose(op.operand("condition"), argument(op, "self"), argument(op, "other"), result_type(op))
 
 
 @rewrite(each("masked_fill.Scalar", "masked_fill.Tensor"))
 def masked_fill(op: Op) -> Value:
+    """One select, whatever the mask is broadcast over."""
     return choose(op.operand("mask"), argument(op, "value"), op.operand("self"), result_type(op))
 
 

@@ -17,10 +17,10 @@ from anec.errors import UnsupportedError
 from anec.ir.attrs import Attr
 from anec.ir.facts import is_constant
 from anec.ir.graph import Op, Value
-from anec.ir.opdef import OpDef
 from anec.passes.lower_to_mil.movement import reshaped, sliced
 from anec.passes.lower_to_mil.padding import padded
 from anec.passes.lower_to_mil.permutation import volume
+from anec.passes.lower_to_mil.roots import each
 from anec.passes.lower_to_mil.typing import result_type, value
 from anec.pipeline.base import Context
 from anec.rewrite import Rule, reject, rewrite
@@ -151,7 +151,17 @@ def _attr(op: Op, name: str, otherwise: Attr) -> Attr:
     return op.attr(name) if name in op.defn.by_name else otherwise
 
 
-def _convolution(op: Op, ctx: Context) -> Value:
+@rewrite(
+    each(
+        "convolution",
+        "_convolution",
+        *(f"conv{count}d{form}" for count in (1, 2, 3) for form in ("", ".padding")),
+        "conv_transpose1d",
+        "conv_transpose2d.input",
+        "conv_transpose3d.input",
+    )
+)
+def convolution(op: Op, ctx: Context) -> Value:
     """All forms of one op: unbatched inputs get a batch of 1; padding may be numbers, valid or same."""
     kind = result_type(op)
     if not kind.dtype.is_float:
@@ -192,19 +202,8 @@ def _convolution(op: Op, ctx: Context) -> Value:
     return result if batched is x else reshaped(result, kind.shape)
 
 
-_CONVOLUTIONS: tuple[OpDef, ...] = (
-    aten.convolution.default,
-    aten._convolution.default,
-    *(getattr(aten, f"conv{count}d").default for count in (1, 2, 3)),
-    *(getattr(aten, f"conv{count}d").padding for count in (1, 2, 3)),
-    aten.conv_transpose1d.default,
-    aten.conv_transpose2d.input,
-    aten.conv_transpose3d.input,
-)
-
-
 @rewrite(aten.conv_tbc.default)
-def lower_conv_tbc(op: Op) -> Value:
+def conv_tbc(op: Op) -> Value:
     """A convolution of [time, batch, channels] with a weight [kernel, C_in, C_out]."""
     dtype = result_type(op).dtype
     x = mil.transpose(value(op.operand("self"), dtype), perm=(1, 2, 0))
@@ -215,12 +214,4 @@ def lower_conv_tbc(op: Op) -> Value:
     return mil.transpose(convolved(x, weight, bias, window, 1), perm=(2, 0, 1))
 
 
-RULES: list[Rule] = [
-    *(
-        rewrite(defn, name="lower_" + defn.name.removeprefix("aten.").removesuffix(".default").replace(".", "_"))(
-            _convolution
-        )
-        for defn in _CONVOLUTIONS
-    ),
-    lower_conv_tbc,
-]
+RULES: list[Rule] = [convolution, conv_tbc]

@@ -9,7 +9,6 @@ tensor that torch leaves uninitialised is zeros.
 
 from __future__ import annotations
 
-
 from anec.dialects import mil
 from anec.ir.attrs import Attr, Literal
 from anec.ir.graph import Op, Value
@@ -29,11 +28,12 @@ def _fill(op: Op, given: Attr) -> Value:
     like = op.operand("self") if "self" in op.defn.by_name else None
     if isinstance(like, Value) and like.tensor.shape == type_.shape:
         return filled_like(like, given, type_.dtype)
-    reject(f"the shape of {type_} is symbolic")
+    return reject(f"the shape of {type_} is symbolic")
 
 
 @rewrite(each("full", "full_like", "new_full", "scalar_tensor", "fill.Scalar"))
 def full(op: Op) -> Value:
+    """One fill."""
     for name in ("fill_value", "value", "s"):
         if name in op.defn.by_name:
             given = op.attr(name)
@@ -45,6 +45,7 @@ def full(op: Op) -> Value:
 
 @rewrite(each("ones", "ones_like", "new_ones"))
 def ones(op: Op) -> Value:
+    """A fill of 1, or of True."""
     return _fill(op, 1)
 
 
@@ -64,6 +65,7 @@ def ones(op: Op) -> Value:
     )
 )
 def zeros(op: Op) -> Value:
+    """A fill of 0; also what torch would leave uninitialised."""
     return _fill(op, 0)
 
 
@@ -81,6 +83,7 @@ def arange(op: Op) -> Value:
 
 @rewrite(each("linspace"))
 def linspace(op: Op) -> Value:
+    """Floats only: start + step * i."""
     type_ = result_type(op)
     (size,) = static(type_)
     start, end = op.attr("start"), op.attr("end")
@@ -103,6 +106,7 @@ def _progression(size: int, first: float, by: float, dtype: DType) -> Value:
 
 @rewrite(each("eye", "eye.m"))
 def eye(op: Op) -> Value:
+    """The diagonal of a tensor of ones."""
     type_ = result_type(op)
     return mil.band_part(filled(static(type_), 1, type_.dtype), lower=0, upper=0)
 
@@ -144,6 +148,7 @@ def _band(x: Value, lower: bool, reach: int) -> Value:
     )
 )
 def random(op: Op) -> Value:
+    """Told in the table of what is unsupported, with the reason."""
     reject("it draws random numbers; make the random tensor an input of the model")
 
 

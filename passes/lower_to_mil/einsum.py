@@ -24,7 +24,7 @@ from anec.ir.graph import Op, Value
 from anec.passes.lower_to_mil.matmul import product
 from anec.passes.lower_to_mil.movement import moved, reshaped
 from anec.passes.lower_to_mil.permutation import MAX_RANK, Movement, volume
-from anec.passes.lower_to_mil.slicing import diagonal
+from anec.passes.lower_to_mil.slicing import diagonal_of
 from anec.passes.lower_to_mil.typing import axis, cast, result_type, value
 from anec.rewrite import Rule, rewrite
 
@@ -91,7 +91,7 @@ def _unrepeated(term: Term) -> Term:
     while repeated := [label for label in term.labels if term.labels.count(label) > 1]:
         label = repeated[0]
         first, second = [at for at, name in enumerate(term.labels) if name == label][:2]
-        x = diagonal(term.tensor, first, second, 0, term.tensor.tensor.shape[first])
+        x = diagonal_of(term.tensor, first, second, 0, term.tensor.tensor.shape[first])
         term = Term(x, (*(name for at, name in enumerate(term.labels) if at not in (first, second)), label))
     return term
 
@@ -182,9 +182,7 @@ def _cost(plan: Plan, left: Term, right: Term, wanted: Labels, final: bool) -> t
 
 def _contracted(left: Term, right: Term, wanted: Labels, sizes: Sizes, *, final: bool) -> Term:
     """The product of two terms, summed over the labels that are not ``wanted``."""
-    left, right = (
-        _summed(term, (*wanted, *other.labels)) for term, other in ((left, right), (right, left))
-    )
+    left, right = (_summed(term, (*wanted, *other.labels)) for term, other in ((left, right), (right, left)))
     inner = [label for label in left.labels if label in right.labels and label not in wanted]
     alone = [label for label in (*left.labels, *right.labels) if (label in left.labels) != (label in right.labels)]
     if not inner or not alone:
@@ -281,7 +279,8 @@ def _native(tensors: Sequence[Value], operands: Sequence[Labels], output: Labels
 
 
 @rewrite(aten.einsum.default)
-def lower_einsum(op: Op) -> Value:
+def einsum(op: Op) -> Value:
+    """Core ML's own op where it has the equation, else products of two from left to right."""
     dtype = result_type(op).dtype
     tensors = [value(operand, dtype) for operand in op.variadic("tensors")]
     operands, output = parse(str(op.attr("equation")), [x.rank for x in tensors])
@@ -290,21 +289,22 @@ def lower_einsum(op: Op) -> Value:
 
 
 @rewrite(aten.tensordot.default)
-def lower_tensordot(op: Op) -> Value:
+def tensordot(op: Op) -> Value:
+    """The einsum that gives both operands of a summed axis one label."""
     dtype = result_type(op).dtype
     x, y = value(op.operand("self"), dtype), value(op.operand("other"), dtype)
     left = [f"a{at}" for at in range(x.rank)]
     right = [f"b{at}" for at in range(y.rank)]
     dims = [op.attr(name) for name in ("dims_self", "dims_other")]
-    assert isinstance(dims[0], tuple) and isinstance(dims[1], tuple)
-    for first, second in zip(*dims, strict=True):
+    summed = [given if isinstance(given, tuple) else (given,) for given in dims]
+    for first, second in zip(*summed, strict=True):
         right[axis(second, y.rank)] = left[axis(first, x.rank)]
     output = [label for label in (*left, *right) if (label in left) != (label in right)]
     return contract([x, y], [tuple(left), tuple(right)], tuple(output))
 
 
 @rewrite(aten.bilinear.default)
-def lower_bilinear(op: Op) -> Value:
+def bilinear(op: Op) -> Value:
     """``y[o] = x1 A[o] x2 + b[o]`` over the last axes."""
     dtype = result_type(op).dtype
     first, second, weight = (value(op.operand(name), dtype) for name in ("input1", "input2", "weight"))
@@ -315,7 +315,7 @@ def lower_bilinear(op: Op) -> Value:
 
 
 @rewrite(aten._trilinear.default)
-def lower_trilinear(op: Op) -> Value:
+def trilinear(op: Op) -> Value:
     """The product of three tensors with axes inserted, summed over some: what bilinear becomes."""
     dtype = result_type(op).dtype
     tensors, operands = [], []
@@ -333,4 +333,4 @@ def lower_trilinear(op: Op) -> Value:
     return contract(tensors, operands, tuple(f"t{at}" for at in range(total) if at not in gone))
 
 
-RULES: list[Rule] = [lower_einsum, lower_tensordot, lower_bilinear, lower_trilinear]
+RULES: list[Rule] = [einsum, tensordot, bilinear, trilinear]

@@ -57,6 +57,7 @@ def wrap(result: Value, dtype: DType) -> Value:
 
 @rewrite(each("add.Tensor", "add.Scalar"))
 def add(op: Op) -> Value:
+    """The other, times alpha, on top; "or" of bools."""
     dtype = result_type(op).dtype
     left, right = pair(op, dtype)
     if dtype is DType.BOOL:
@@ -66,6 +67,7 @@ def add(op: Op) -> Value:
 
 @rewrite(each("sub.Tensor", "sub.Scalar", "subtract.Tensor", "subtract.Scalar"))
 def sub(op: Op) -> Value:
+    """The other, times alpha, taken away."""
     dtype = result_type(op).dtype
     left, right = pair(op, dtype)
     return wrapped(mil.sub(left, scaled(right, number(op.attr("alpha"), dtype))), op)
@@ -73,7 +75,7 @@ def sub(op: Op) -> Value:
 
 @rewrite(each("rsub.Tensor", "rsub.Scalar"))
 def rsub(op: Op) -> Value:
-    """other - alpha * self"""
+    """The sub with its operands swapped."""
     dtype = result_type(op).dtype
     left, right = pair(op, dtype)
     return wrapped(mil.sub(right, scaled(left, number(op.attr("alpha"), dtype))), op)
@@ -81,6 +83,7 @@ def rsub(op: Op) -> Value:
 
 @rewrite(each("mul.Tensor", "mul.Scalar", "multiply.Tensor", "multiply.Scalar"))
 def mul(op: Op) -> Value:
+    """A product; "and" of bools."""
     dtype = result_type(op).dtype
     left, right = pair(op, dtype)
     if dtype is DType.BOOL:
@@ -109,6 +112,7 @@ def div_mode(op: Op) -> Value:
 
 @rewrite(each("floor_divide", "floor_divide.Scalar"))
 def floor_divide(op: Op) -> Value:
+    """The quotient, rounded down."""
     left, right = pair(op, result_type(op).dtype)
     return mil.floor_div(left, right)
 
@@ -170,12 +174,14 @@ def atan2(op: Op) -> Value:
 
 @rewrite(each("hypot"))
 def hypot(op: Op) -> Value:
+    """sqrt(x^2 + y^2)."""
     x, y = pair(op, result_type(op).dtype)
     return mil.sqrt(mil.add(mil.square(x), mil.square(y)))
 
 
 @rewrite(each("lerp.Scalar", "lerp.Tensor"))
 def lerp(op: Op) -> Value:
+    """The way from start to end, weight of it."""
     dtype = result_type(op).dtype
     start, end = pair(op, dtype, right="end")
     return mil.add(start, mil.mul(mil.sub(end, start), cast(argument(op, "weight"), dtype)))
@@ -183,7 +189,7 @@ def lerp(op: Op) -> Value:
 
 @rewrite(each("addcmul", "addcdiv"))
 def addc(op: Op) -> Value:
-    """self + value * (tensor1 * tensor2), or with the quotient."""
+    """The product, or quotient, of two, times value, on top of the first."""
     dtype = result_type(op).dtype
     first, second = pair(op, dtype, "tensor1", "tensor2")
     combined = (mil.mul if op.defn.root == "addcmul" else mil.real_div)(first, second)
@@ -192,7 +198,7 @@ def addc(op: Op) -> Value:
 
 @rewrite(each("logaddexp", "logaddexp2"))
 def logaddexp(op: Op) -> Value:
-    """max + log(1 + exp(-|a - b|)): nothing overflows."""
+    """Max + log(1 + exp(-|a - b|)): nothing overflows."""
     left, right = pair(op, result_type(op).dtype)
     distance = mil.mul(mil.abs(mil.sub(left, right)), -1.0)
     if op.defn.root == "logaddexp":
@@ -216,7 +222,7 @@ def logaddexp(op: Op) -> Value:
     )
 )
 def xlogy(op: Op) -> Value:
-    """x * log(y), or of 1 + y; 0 where x = 0 unless y is NaN."""
+    """The product of x and log(y), or log(1 + y); 0 where x = 0 unless y is NaN."""
     type_ = result_type(op)
     x, y = pair(op, type_.dtype)
     shift = 1.0 if op.defn.root.endswith("1py") else 0.0
@@ -246,6 +252,7 @@ def copysign(op: Op) -> Value:
 
 @rewrite(each("heaviside"))
 def heaviside(op: Op) -> Value:
+    """0 below 0, 1 above, ``values`` at 0."""
     type_ = result_type(op)
     x, at_zero = pair(op, type_.dtype, right="values")
     if type_.dtype is DType.BOOL:

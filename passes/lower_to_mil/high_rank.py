@@ -21,29 +21,43 @@ Any other op between them first becomes the same op on fewer axes, between two v
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 
-from anec.dialects import aten
+from anec.dialects import aten, mil
 from anec.ir.attrs import Attr
 from anec.ir.build import Builder
 from anec.ir.dims import Dim
 from anec.ir.facts import is_constant
 from anec.ir.graph import Op, Value
-from anec.ir.opdef import Kind, OpDef
+from anec.ir.opdef import Kind
 from anec.passes.lower_to_mil.movement import moved, permutation, unsupported_rank
 from anec.passes.lower_to_mil.permutation import MAX_RANK, Movement, volume
+from anec.passes.lower_to_mil.roots import each
 from anec.passes.lower_to_mil.shape import PERMUTATIONS, RESHAPES
 from anec.passes.lower_to_mil.typing import axes, axis, dtype_of, result_type, value
 from anec.rewrite import Rule, reject, rewrite
 
-_SAME = ("clone", "alias", "detach", "contiguous", "lift_fresh_copy", "lift_fresh")
-_SAME_DEFNS = tuple(getattr(aten, name).default for name in _SAME)
+_RESHAPES = {aten.resolve(name if "." in name else f"{name}.default") for name in RESHAPES}
+_ELEMENTWISE = (
+    "add.Tensor sub.Tensor mul.Tensor div.Tensor add.Scalar sub.Scalar mul.Scalar div.Scalar rsub.Scalar neg abs sqrt "
+    "pow.Tensor_Scalar pow.Tensor_Tensor rsqrt exp log relu sigmoid tanh sin cos floor ceil round square reciprocal "
+    "silu gelu clamp clamp_min clamp_max hardtanh maximum minimum where.self eq.Tensor ne.Tensor lt.Tensor le.Tensor "
+    "gt.Tensor ge.Tensor eq.Scalar ne.Scalar lt.Scalar le.Scalar gt.Scalar ge.Scalar logical_and logical_or "
+    "logical_not bitwise_and.Tensor bitwise_or.Tensor bitwise_not masked_fill.Scalar masked_fill.Tensor _to_copy "
+    "to.dtype"
+).split()
+_ONE_AXIS = (
+    "select.int slice.Tensor narrow split.Tensor split_with_sizes unbind.int chunk unfold cat stack cumsum _softmax "
+    "softmax.int _log_softmax log_softmax.int index_select"
+).split()
+_SAME = "clone alias detach contiguous lift_fresh_copy lift_fresh".split()
 
 
 # -- chains of views and permutes ----------------------------------------------------------------
 
 
-def _chain(op: Op) -> Value:
+@rewrite(each(*RESHAPES, *PERMUTATIONS, *_SAME))
+def chain(op: Op) -> Value:
     """The first op whose result is of rank 5 or less takes the chain above it along."""
     kind = result_type(op)
     if not any(operand.rank > MAX_RANK for operand in op.inputs[:1]):
@@ -52,7 +66,7 @@ def _chain(op: Op) -> Value:
         reject(f"%{op.results[0].name} has rank {kind.rank}; it is lowered with its users")
     steps: list[Op] = []
     at: Value | None = op.results[0]
-    while at is not None and at.op is not None and (at.rank > MAX_RANK or at.op is op) and not _is_mil(at.op):
+    while at is not None and at.op is not None and (at.op is op or (at.rank > MAX_RANK and _is_movable(at.op))):
         steps.append(at.op)
         at = next(iter(at.op.inputs), None)
     if at is None or (at.rank > MAX_RANK and not is_constant(at)):
@@ -60,24 +74,25 @@ def _chain(op: Op) -> Value:
         raise unsupported_rank(op, f"%{name} is an input of the model")
     if dtype_of(at) is not at.tensor.dtype:
         reject(f"%{at.name} is not lowered yet")
-    buffer = value(at, kind.dtype)
-    movement = Movement.of(at.tensor.shape)
+    buffer, movement = at, Movement.of(at.tensor.shape)
     for step in reversed(steps):
         buffer, movement = _apply(step, buffer, movement)
-    return moved(buffer, movement, kind.shape)
+    return value(moved(buffer, movement, kind.shape), kind.dtype)
 
 
-def _is_mil(op: Op) -> bool:
-    return op.defn.dialect == "mil"
+def _is_movable(op: Op) -> bool:
+    return op.defn.dialect != "mil" or op.defn is mil.cast
 
 
 def _apply(step: Op, buffer: Value, movement: Movement) -> tuple[Value, Movement]:
-    if step.defn in _SAME_DEFNS:
+    if step.defn.root in _SAME:
         return buffer, movement
+    if step.defn is mil.cast:
+        return value(buffer, step.results[0].tensor.dtype), movement
     order = permutation(step)
     if order is not None:
         return buffer, movement.permuted(order)
-    if step.defn not in RESHAPES:
+    if step.defn not in _RESHAPES:
         raise unsupported_rank(step, "no lowering takes it apart")
     shape = step.results[0].tensor.shape
     viewed = movement.viewed(shape)
@@ -135,7 +150,8 @@ def _merged(shape: Sequence[Dim], groups: Sequence[Sequence[int]]) -> tuple[Dim,
     return tuple(volume([shape[index] for index in group]) for group in groups)
 
 
-def _elementwise(op: Op) -> Value:
+@rewrite(each(*_ELEMENTWISE))
+def elementwise(op: Op) -> Value:
     """Axes along which the same operands broadcast are merged."""
     _require_high(op)
     shape = op.results[0].tensor.shape
@@ -155,7 +171,8 @@ def _elementwise(op: Op) -> Value:
     return _view(result, shape)
 
 
-def _reduction(op: Op) -> Value:
+@rewrite(each("mean.dim", "sum.dim_IntList", "amax", "amin", "var.correction", "std.correction", "logsumexp"))
+def reduction(op: Op) -> Value:
     """Neighbouring axes that are all reduced, or all kept, are merged."""
     _require_high(op)
     x = op.value("self")
@@ -171,12 +188,14 @@ def _reduction(op: Op) -> Value:
     return _view(result, op.results[0].tensor.shape)
 
 
-def _along_one_axis(op: Op) -> list[Value]:
+@rewrite(each(*_ONE_AXIS))
+def along_one_axis(op: Op) -> list[Value]:
     """Only one axis matters: what is before it is merged, and what is after it."""
     _require_high(op)
     name = "self" if "self" in op.defn.by_name else "tensors"
     variadic = op.defn.by_name[name].kind is Kind.VARIADIC
-    operands = [operand for operand in (op.variadic(name) if variadic else [op.value(name)]) if isinstance(operand, Value)]
+    given = op.variadic(name) if variadic else [op.value(name)]
+    operands = [operand for operand in given if isinstance(operand, Value)]
     stacks = op.defn.root == "stack"
     dim_name = "dim" if "dim" in op.defn.by_name else "dimension"
     at = axis(op.attr(dim_name), operands[0].rank + stacks)
@@ -185,12 +204,12 @@ def _along_one_axis(op: Op) -> list[Value]:
         shape = operand.tensor.shape
         middle = () if stacks else (shape[at],)
         small.append(_view(operand, (volume(shape[:at]), *middle, volume(shape[at + (not stacks) :]))))
-    given: dict[str, object] = {name: small if variadic else small[0]}
-    results = _again(op, given, **{dim_name: 1})
+    results = _again(op, {name: small if variadic else small[0]}, **{dim_name: 1})
     return [_view(result, old.tensor.shape) for result, old in zip(results, op.results, strict=True)]
 
 
-def _expansion(op: Op) -> Value:
+@rewrite(aten.expand.default)
+def expansion(op: Op) -> Value:
     """Neighbouring axes that are all repeated, or all kept, are merged."""
     _require_high(op)
     x, shape = op.value("self"), op.results[0].tensor.shape
@@ -201,7 +220,8 @@ def _expansion(op: Op) -> Value:
     return _view(aten.expand.default(small, _merged(shape, groups)), shape)
 
 
-def _flip(op: Op) -> Value:
+@rewrite(aten.flip.default)
+def flip(op: Op) -> Value:
     """Axes that stay are merged."""
     _require_high(op)
     x = op.value("self")
@@ -214,37 +234,4 @@ def _flip(op: Op) -> Value:
     return _view(result, shape)
 
 
-_ELEMENTWISE = (
-    "add.Tensor sub.Tensor mul.Tensor div.Tensor add.Scalar sub.Scalar mul.Scalar div.Scalar rsub.Scalar pow.Tensor_Scalar "
-    "pow.Tensor_Tensor neg abs sqrt rsqrt exp log relu sigmoid tanh sin cos floor ceil round square reciprocal silu gelu "
-    "clamp clamp_min clamp_max hardtanh maximum minimum where.self eq.Tensor ne.Tensor lt.Tensor le.Tensor gt.Tensor "
-    "ge.Tensor eq.Scalar ne.Scalar lt.Scalar le.Scalar gt.Scalar ge.Scalar logical_and logical_or logical_not bitwise_and.Tensor "
-    "bitwise_or.Tensor bitwise_not masked_fill.Scalar masked_fill.Tensor _to_copy to.dtype"
-).split()
-_REDUCTIONS = "mean.dim sum.dim_IntList amax amin var.correction std.correction logsumexp".split()
-_ONE_AXIS = (
-    "select.int slice.Tensor narrow split.Tensor split_with_sizes unbind.int chunk unfold cat stack cumsum _softmax "
-    "softmax.int _log_softmax log_softmax.int index_select"
-).split()
-_EXPANSIONS = ("expand",)
-
-
-def _definitions(names: Sequence[str]) -> list[OpDef]:
-    return [aten.resolve(name if "." in name else f"{name}.default") for name in names]
-
-
-def _rules(defns: Sequence[OpDef], lower: Callable[[Op], Value | list[Value]], prefix: str) -> list[Rule]:
-    return [
-        rewrite(defn, name=f"{prefix}_{defn.name.removeprefix('aten.').removesuffix('.default').replace('.', '_')}")(lower)
-        for defn in defns
-    ]
-
-
-RULES: list[Rule] = [
-    *_rules((*RESHAPES, *PERMUTATIONS, *_SAME_DEFNS), _chain, "chain"),
-    *_rules(_definitions(_ELEMENTWISE), _elementwise, "merge_axes"),
-    *_rules(_definitions(_REDUCTIONS), _reduction, "merge_axes"),
-    *_rules(_definitions(_ONE_AXIS), _along_one_axis, "merge_axes"),
-    *_rules(_definitions(_EXPANSIONS), _expansion, "merge_axes"),
-    rewrite(aten.flip.default, name="merge_axes_flip")(_flip),
-]
+RULES: list[Rule] = [chain, elementwise, reduction, along_one_axis, expansion, flip]

@@ -32,12 +32,13 @@ def as_result(x: Value, op: Op) -> Value:
 
 @rewrite(each("embedding"))
 def embedding(op: Op) -> Value:
-    """torch refuses negative indices here."""
+    """Torch refuses negative indices here."""
     return mil.gather(source(op, "weight"), value(op.operand("indices"), DType.I32), axis=0)
 
 
 @rewrite(each("index_select"))
 def index_select(op: Op) -> Value:
+    """A gather along one axis; torch refuses negative indices here."""
     x, index = source(op), value(op.operand("index"), DType.I32)
     if x.rank == 0:
         return as_result(mil.squeeze(mil.gather(mil.expand_dims(x, axes=(0,)), flat(index), axis=0), axes=(0,)), op)
@@ -46,7 +47,7 @@ def index_select(op: Op) -> Value:
 
 @rewrite(each("gather"))
 def gather(op: Op) -> Value:
-    """torch reads only as much of the other axes as the index has."""
+    """Torch reads only as much of the other axes as the index has."""
     x, index = source(op), value(op.operand("index"), DType.I32)
     if x.rank == 0 or index.rank == 0:
         row, place = (v if v.rank else mil.expand_dims(v, axes=(0,)) for v in (x, index))
@@ -90,16 +91,15 @@ def take(op: Op, ctx: Context) -> Value:
 
 @rewrite(each("index.Tensor"))
 def index(op: Op, ctx: Context) -> Value:
+    """A gather along the axis, or the merged axes, that are indexed."""
     x = source(op)
-    indices = by_axis(op, x.rank, ctx)
-    if all(found is None for found in indices):
-        return as_result(x, op)
-    merged = merge(x, indices, ctx)
+    merged = merge(x, by_axis(op, x.rank, ctx), ctx)
     return as_result(mil.gather(merged.x, merged.index, axis=merged.axis), op)
 
 
 @rewrite(each("one_hot"))
 def one_hot(op: Op) -> Value:
+    """An int32 vector a class long, for each index."""
     classes = op.attr("num_classes")
     if not isinstance(classes, int) or classes < 0:
         reject("the number of classes depends on the indices")

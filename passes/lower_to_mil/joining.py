@@ -12,6 +12,7 @@ from anec.ir.graph import Op, Value
 from anec.passes.lower_to_mil.movement import broadcast, joined, reshaped
 from anec.passes.lower_to_mil.padding import padded
 from anec.passes.lower_to_mil.permutation import MAX_RANK
+from anec.passes.lower_to_mil.roots import each
 from anec.passes.lower_to_mil.typing import axis, result_type, value
 from anec.rewrite import Rule, reject, rewrite
 
@@ -31,12 +32,15 @@ def _joined(values: list[Value], at: int) -> Value:
     return joined(full, at)
 
 
-def _cat(op: Op) -> Value:
+@rewrite(each("cat", "concat", "concatenate"))
+def cat(op: Op) -> Value:
+    """One concat of what is not empty."""
     return _joined(_operands(op), axis(op.attr("dim"), result_type(op).rank))
 
 
 @rewrite(aten.stack.default)
-def lower_stack(op: Op) -> Value:
+def stack(op: Op) -> Value:
+    """A new axis; of one tensor it is nothing else."""
     values, kind = _operands(op), result_type(op)
     at = axis(op.attr("dim"), kind.rank)
     if 0 in kind.shape:
@@ -45,20 +49,21 @@ def lower_stack(op: Op) -> Value:
 
 
 @rewrite(aten.hstack.default)
-def lower_hstack(op: Op) -> Value:
+def hstack(op: Op) -> Value:
     """Along axis 1, or 0 for vectors and scalars."""
     values = [reshaped(item, (1,)) if item.rank == 0 else item for item in _operands(op)]
     return _joined(values, 0 if values[0].rank == 1 else 1)
 
 
-def _vstack(op: Op) -> Value:
+@rewrite(each("vstack", "row_stack"))
+def vstack(op: Op) -> Value:
     """Along axis 0; vectors and scalars are rows."""
     values = _operands(op)
     return _joined([reshaped(item, (1, *(item.tensor.shape or (1,)))) if item.rank < 2 else item for item in values], 0)
 
 
 @rewrite(aten.dstack.default)
-def lower_dstack(op: Op) -> Value:
+def dstack(op: Op) -> Value:
     """Along axis 2; vectors are [1, n, 1], matrices [m, n, 1]."""
     values = []
     for item in _operands(op):
@@ -72,16 +77,14 @@ def lower_dstack(op: Op) -> Value:
 
 
 @rewrite(aten.column_stack.default)
-def lower_column_stack(op: Op) -> Value:
+def column_stack(op: Op) -> Value:
     """Along axis 1; vectors and scalars are columns."""
-    values = [
-        reshaped(item, (*(item.tensor.shape or (1,)), 1)) if item.rank < 2 else item for item in _operands(op)
-    ]
+    values = [reshaped(item, (*(item.tensor.shape or (1,)), 1)) if item.rank < 2 else item for item in _operands(op)]
     return _joined(values, 1)
 
 
 @rewrite(aten.block_diag.default)
-def lower_block_diag(op: Op) -> Value:
+def block_diag(op: Op) -> Value:
     """Each matrix is widened with zeros to its rows of the result."""
     columns = result_type(op).static_shape[1]
     rows = []
@@ -95,7 +98,7 @@ def lower_block_diag(op: Op) -> Value:
 
 
 @rewrite(aten.cartesian_prod.default)
-def lower_cartesian_prod(op: Op) -> Value:
+def cartesian_prod(op: Op) -> Value:
     """A column for each vector, the last one varying fastest."""
     vectors = _operands(op)
     if len(vectors) == 1:
@@ -113,19 +116,4 @@ def lower_cartesian_prod(op: Op) -> Value:
     return mil.stack(columns, axis=1)
 
 
-_CATS = {
-    "lower_cat": aten.cat.default,
-    "lower_concat": aten.concat.default,
-    "lower_concatenate": aten.concatenate.default,
-}
-_VSTACKS = {"lower_vstack": aten.vstack.default, "lower_row_stack": aten.row_stack.default}
-RULES: list[Rule] = [
-    *(rewrite(defn, name=name)(_cat) for name, defn in _CATS.items()),
-    *(rewrite(defn, name=name)(_vstack) for name, defn in _VSTACKS.items()),
-    lower_stack,
-    lower_hstack,
-    lower_dstack,
-    lower_column_stack,
-    lower_block_diag,
-    lower_cartesian_prod,
-]
+RULES: list[Rule] = [cat, stack, hstack, vstack, dstack, column_stack, block_diag, cartesian_prod]

@@ -10,15 +10,15 @@ A transpose of the last two axes in front of a product becomes its ``transpose_y
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
 
 from anec.dialects import aten, mil
-from anec.ir.attrs import Attr
+from anec.ir.attrs import Attr, Literal
 from anec.ir.facts import is_constant
 from anec.ir.graph import Op, Value
-from anec.ir.opdef import OpDef
 from anec.passes.lower_to_mil.movement import reshaped, source
 from anec.passes.lower_to_mil.permutation import volume
+from anec.passes.lower_to_mil.roots import each
 from anec.passes.lower_to_mil.typing import axis, number, result_type, value
 from anec.rewrite import Rule, rewrite
 
@@ -93,15 +93,13 @@ def multiplied(x: Value, y: Value) -> Value:
 
 def scaled(x: Value, factor: Attr) -> Value:
     """``x * factor``; nothing for a factor of 1."""
-    if factor == 1:
-        return x
-    return mil.mul(x, number(factor, x.tensor.dtype))
+    return x if factor == 1 else mil.mul(x, Literal(number(factor, x.tensor.dtype)))
 
 
-def dotted(x: Value, y: Value, at: int = -1) -> Value:
+def dotted(x: Value, y: Value, at: Attr = -1) -> Value:
     """The sum of ``x * y`` along one axis."""
-    product_ = mil.mul(x, y)
-    return mil.reduce_sum(product_, axes=(axis(at, product_.rank),), keep_dims=False)
+    products = mil.mul(x, y)
+    return mil.reduce_sum(products, axes=(axis(at, products.rank),), keep_dims=False)
 
 
 def plus(added: Value, beta: Attr, found: Value, alpha: Attr) -> Value:
@@ -121,7 +119,7 @@ def _is_row(bias: Value, width: object) -> bool:
 
 
 @rewrite(aten.linear.default)
-def lower_linear(op: Op) -> Value:
+def linear(op: Op) -> Value:
     """The weight is [out, in], as mil.linear has it; a vector as weight gives one number a row."""
     x, weight = _two(op, "input", "weight")
     bias = source(op, "bias") if op.operand("bias") is not None else None
@@ -132,37 +130,37 @@ def lower_linear(op: Op) -> Value:
     return reshaped(result, result_type(op).shape) if x.rank == 1 else result
 
 
-def _matmul(first: str, second: str) -> Callable[[Op], Value]:
-    def lower(op: Op) -> Value:
-        x, y = _two(op, first, second)
-        return multiplied(x, y)
+_RIGHT = {"mm": "mat2", "bmm": "mat2", "mv": "vec", "matmul": "other", "linalg_matmul": "other"}
 
-    return lower
+
+@rewrite(each(*_RIGHT))
+def matmul(op: Op) -> Value:
+    """Every product of two, whatever the ranks."""
+    return multiplied(*_two(op, "self", _RIGHT[op.defn.root]))
 
 
 @rewrite(aten._int_mm.default)
-def lower_int_mm(op: Op) -> Value:
+def int_mm(op: Op) -> Value:
     """Integers are held in int32 all along, as the result is."""
     return product(*_two(op, "self", "mat2"))
 
 
-def _adding(added: str, first: str, second: str) -> Callable[[Op], Value]:
-    """``beta * self + alpha * (first @ second)``; a row that is added is the bias of a linear layer."""
+_FACTORS = {"addmm": ("mat1", "mat2"), "baddbmm": ("batch1", "batch2"), "addmv": ("mat", "vec")}
 
-    def lower(op: Op) -> Value:
-        x, y = _two(op, first, second)
-        beta, alpha = op.attr("beta"), op.attr("alpha")
-        added_value = source(op, added)
-        width = y.tensor.shape[-1]
-        if beta == alpha == 1 and x.rank == y.rank == 2 and is_constant(y) and _is_row(added_value, width):
-            return product(x, y, reshaped(added_value, (width,)))
-        return plus(added_value, beta, multiplied(x, y), alpha)
 
-    return lower
+@rewrite(each(*_FACTORS))
+def added_product(op: Op) -> Value:
+    """``beta * self + alpha * (x @ y)``; a row that is added is the bias of a linear layer."""
+    x, y = _two(op, *_FACTORS[op.defn.root])
+    beta, alpha, added = op.attr("beta"), op.attr("alpha"), source(op)
+    width = y.tensor.shape[-1]
+    if beta == alpha == 1 and x.rank == y.rank == 2 and is_constant(y) and _is_row(added, width):
+        return product(x, y, reshaped(added, (width,)))
+    return plus(added, beta, multiplied(x, y), alpha)
 
 
 @rewrite(aten.addbmm.default)
-def lower_addbmm(op: Op) -> Value:
+def addbmm(op: Op) -> Value:
     """The products of a batch are summed."""
     batch = multiplied(*_two(op, "batch1", "batch2"))
     total = mil.reduce_sum(batch, axes=(0,), keep_dims=False)
@@ -170,29 +168,31 @@ def lower_addbmm(op: Op) -> Value:
 
 
 @rewrite(aten.addr.default)
-def lower_addr(op: Op) -> Value:
+def addr(op: Op) -> Value:
+    """The outer product of two vectors is added."""
     first, second = _two(op, "vec1", "vec2")
-    outer = mil.mul(_column(first), _row(second))
-    return plus(source(op), op.attr("beta"), outer, op.attr("alpha"))
+    return plus(source(op), op.attr("beta"), mil.mul(_column(first), _row(second)), op.attr("alpha"))
 
 
-def _outer(op: Op) -> Value:
+@rewrite(each("outer", "ger"))
+def outer(op: Op) -> Value:
+    """A column times a row, entry by entry."""
     first, second = _two(op, "self", "vec2")
     return mil.mul(_column(first), _row(second))
 
 
-def _dot(first: str, second: str) -> Callable[[Op], Value]:
-    def lower(op: Op) -> Value:
-        x, y = _two(op, first, second)
-        dim = op.attr("dim") if "dim" in op.defn.by_name else -1
-        assert isinstance(dim, int)
-        return dotted(x, y, dim)
+_DOTS = {"dot": ("self", "tensor"), "vdot": ("self", "other"), "linalg_vecdot": ("x", "y")}
 
-    return lower
+
+@rewrite(each(*_DOTS))
+def dot(op: Op) -> Value:
+    """A product entry by entry, summed: no matrix is worth it."""
+    dim = op.attr("dim") if "dim" in op.defn.by_name else -1
+    return dotted(*_two(op, *_DOTS[op.defn.root]), dim)
 
 
 @rewrite(aten.inner.default)
-def lower_inner(op: Op) -> Value:
+def inner(op: Op) -> Value:
     """Over the last axes of both; every other axis of one meets every other of the other."""
     x, y = _two(op, "self", "other")
     if not x.rank or not y.rank:
@@ -203,52 +203,12 @@ def lower_inner(op: Op) -> Value:
     return reshaped(product(_row(x), rows, transpose_y=True), result_type(op).shape)
 
 
-def _chain(name: str) -> Callable[[Op], Value]:
-    def lower(op: Op) -> Value:
-        """Matrices multiplied from the left, which is exact whatever order is the cheapest."""
-        dtype = result_type(op).dtype
-        matrices = [value(operand, dtype) for operand in op.variadic(name)]
-        result = matrices[0]
-        for matrix in matrices[1:]:
-            result = multiplied(result, matrix)
-        return result
-
-    return lower
+@rewrite(each("chain_matmul", "linalg_multi_dot"))
+def multi_dot(op: Op) -> Value:
+    """Matrices multiplied from the left; torch looks for the cheapest order."""
+    dtype = result_type(op).dtype
+    matrices = [value(operand, dtype) for operand in op.variadic(op.defn.params[0].name)]
+    return functools.reduce(multiplied, matrices)
 
 
-_PRODUCTS: dict[OpDef, tuple[str, str]] = {
-    aten.mm.default: ("self", "mat2"),
-    aten.bmm.default: ("self", "mat2"),
-    aten.mv.default: ("self", "vec"),
-    aten.matmul.default: ("self", "other"),
-    aten.linalg_matmul.default: ("self", "other"),
-}
-_SUMS: dict[OpDef, tuple[str, str, str]] = {
-    aten.addmm.default: ("self", "mat1", "mat2"),
-    aten.baddbmm.default: ("self", "batch1", "batch2"),
-    aten.addmv.default: ("self", "mat", "vec"),
-}
-_DOTS: dict[OpDef, tuple[str, str]] = {
-    aten.dot.default: ("self", "tensor"),
-    aten.vdot.default: ("self", "other"),
-    aten.linalg_vecdot.default: ("x", "y"),
-}
-
-
-def _name(defn: OpDef) -> str:
-    return "lower_" + defn.root
-
-
-RULES: list[Rule] = [
-    lower_linear,
-    lower_int_mm,
-    *(rewrite(defn, name=_name(defn))(_matmul(*names)) for defn, names in _PRODUCTS.items()),
-    *(rewrite(defn, name=_name(defn))(_adding(*names)) for defn, names in _SUMS.items()),
-    *(rewrite(defn, name=_name(defn))(_dot(*names)) for defn, names in _DOTS.items()),
-    *(rewrite(defn, name=_name(defn))(_outer) for defn in (aten.outer.default, aten.ger.default)),
-    rewrite(aten.chain_matmul.default, name="lower_chain_matmul")(_chain("matrices")),
-    rewrite(aten.linalg_multi_dot.default, name="lower_linalg_multi_dot")(_chain("tensors")),
-    lower_addbmm,
-    lower_addr,
-    lower_inner,
-]
+RULES: list[Rule] = [linear, matmul, int_mm, added_product, addbmm, addr, dot, outer, inner, multi_dot]

@@ -3,6 +3,8 @@
     reshaped(%x: f32[2,3], (2, 1, 3))     ->     mil.expand_dims(%x) {axes=[1]}
     reshaped(%x: f32[2,3], (6,))          ->     mil.reshape(%x, [6])
     reshaped(%x: f32[2,3], (2, 3))        ->     %x
+
+None of these builds an op that does nothing.
 """
 
 from __future__ import annotations
@@ -79,10 +81,12 @@ def _reshaped_symbolically(x: Value, wanted: tuple[Dim, ...]) -> Value:
             size if isinstance(size, int) else 0 if size == start[index] else -1 for index, size in enumerate(stop)
         ]
         if sizes.count(-1) <= 1:
-            widened = mil.expand_dims(x, axes=source_axes) if source_axes else x
-            result = mil.reshape(widened, tuple(sizes))
-            return mil.squeeze(result, axes=target_axes) if target_axes else result
-    reject(f"a reshape of {x.type} to {list(map(str, wanted))} has too many symbolic sizes")
+            break
+    else:
+        reject(f"a reshape of {x.type} to {list(map(str, wanted))} has too many symbolic sizes")
+    widened = mil.expand_dims(x, axes=source_axes) if source_axes else x
+    result = mil.reshape(widened, tuple(sizes))
+    return mil.squeeze(result, axes=target_axes) if target_axes else result
 
 
 def _paddings(source_rank: int, target_rank: int) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
@@ -105,6 +109,8 @@ def transposed(x: Value, perm: Sequence[int]) -> Value:
 
 def moved(buffer: Value, movement: Movement, shape: Sequence[Dim]) -> Value:
     """The tensor that ``movement`` makes of ``buffer``, as ``shape``; at most rank 5 on the way."""
+    if buffer.rank <= MAX_RANK and buffer.tensor.shape == movement.parts:
+        return reshaped(transposed(buffer, movement.order), shape)
     at = buffer
     for sizes, perm in movement.steps():
         at = transposed(reshaped(at, sizes), perm)
@@ -178,7 +184,7 @@ def permutation(op: Op) -> tuple[int, ...] | None:
         dims = op.attr("dims")
         assert isinstance(dims, tuple)
         return tuple(axis(dim, rank) for dim in dims)
-    if root in ("t", "numpy_T", "matrix_H") or op.name in ("aten.T.default",):
+    if root in ("t", "numpy_T", "matrix_H"):
         return tuple(reversed(range(rank)))
     if root in ("mT", "mH", "adjoint"):
         return (*range(rank - 2), rank - 1, rank - 2)
@@ -186,8 +192,9 @@ def permutation(op: Op) -> tuple[int, ...] | None:
     if pair is not None:
         order = list(range(rank))
         first, second = (axis(op.attr(name), rank) for name in pair)
-        order[first:first + 1], order[second:second + 1] = [second], [first]
-        return tuple(order) if rank else ()
+        if rank:
+            order[first], order[second] = second, first
+        return tuple(order)
     if root in ("movedim", "moveaxis"):
         return _moved_axes(_axes(op.attr("source"), rank), _axes(op.attr("destination"), rank), rank)
     return None
@@ -215,19 +222,3 @@ def unsupported_rank(op: Op, reason: str) -> UnsupportedError:
         where=op.origin.place,
         hint=f"Core ML's tensors have at most {MAX_RANK} axes; reshape the tensor in the model",
     )
-
-
-__all__ = [
-    "broadcast",
-    "gathered",
-    "joined",
-    "moved",
-    "permutation",
-    "permutation_to_end",
-    "rearranged",
-    "reshaped",
-    "sliced",
-    "source",
-    "transposed",
-    "unsupported_rank",
-]

@@ -71,13 +71,17 @@ def _reshaped(x: Value, shape: tuple[Dim, ...]) -> Value:
 
 @rewrite(nn.layer_norm)
 def lower_layer_norm(op: Op) -> Value:
+    """One op; weights computed by the model come after it, and a shift without a scale too.
+
+    coremltools cannot type a layer_norm that has beta but not gamma.
+    """
     type_ = result_type(op)
     x = value(op.operand("x"), type_.dtype)
     weight, bias = _weight(op, "weight", type_.dtype), _weight(op, "bias", type_.dtype)
     if type_.rank > 5:
         raise UnsupportedError(f"layer norm of {type_}", hint="Core ML's tensors have rank 5 at most")
     settings = {"axes": op.attr("axes"), "epsilon": _epsilon(op)}
-    if _constant(weight, bias):
+    if _constant(weight, bias) and (weight is not None or bias is None):
         return mil.layer_norm(x, gamma=weight, beta=bias, **settings)
     found = axes(op.attr("axes"), x.rank)
     return _affine(mil.layer_norm(x, **settings), _along(weight, x.rank, found), _along(bias, x.rank, found))
@@ -85,6 +89,7 @@ def lower_layer_norm(op: Op) -> Value:
 
 @rewrite(nn.rms_norm)
 def lower_rms_norm(op: Op) -> Value:
+    """The epsilon is rsqrt's own."""
     type_ = result_type(op)
     x = value(op.operand("x"), type_.dtype)
     found = axes(op.attr("axes"), x.rank)
@@ -123,6 +128,7 @@ def lower_group_norm(op: Op) -> Value:
 
 @rewrite(nn.instance_norm)
 def lower_instance_norm(op: Op) -> Value:
+    """One op, with the space axes merged beyond two."""
     type_ = result_type(op)
     weight, bias = _weight(op, "weight", type_.dtype), _weight(op, "bias", type_.dtype)
     return _instance_norm(value(op.operand("x"), type_.dtype), weight, bias, _epsilon(op))
@@ -156,7 +162,7 @@ def lower_batch_norm(op: Op) -> Value:
 
 @rewrite(nn.log_softmax)
 def lower_log_softmax(op: Op) -> Value:
-    """x - max - log(sum(exp(x - max))): nothing overflows, and the sum is at least 1."""
+    """X - max - log(sum(exp(x - max))): nothing overflows, and the sum is at least 1."""
     x = value(op.operand("x"), result_type(op).dtype)
     if x.rank == 0:
         return mil.sub(x, x)

@@ -34,6 +34,7 @@ def _entries(op: Op) -> tuple[Value, int]:
 
 @rewrite(each("topk"))
 def topk(op: Op) -> tuple[Value, Value]:
+    """Largest or smallest first, always sorted."""
     x, at = _entries(op)
     k = op.attr("k")
     if not isinstance(k, int) or k < 1:
@@ -52,6 +53,7 @@ def sort(op: Op) -> tuple[Value, Value]:
 
 @rewrite(each("msort"))
 def msort(op: Op) -> Value:
+    """Ascending along the first axis."""
     x = value(op.operand("self"), carrier(result_type(op).dtype))
     size = static(x.tensor)[0] if x.rank else 1
     return _ordered(x, 0, size, True, result_type(op).dtype)[0]
@@ -59,6 +61,7 @@ def msort(op: Op) -> Value:
 
 @rewrite(each("argsort", "argsort.stable"))
 def argsort(op: Op) -> Value:
+    """Where the sorted elements were."""
     x, at = _entries(op)
     if x.rank == 0:
         return mil.fill(shape=(), value=0)
@@ -93,6 +96,7 @@ def _last(x: Value, at: int, size: int) -> Value:
 
 @rewrite(each("median"))
 def median(op: Op) -> Value:
+    """The lower of the middle two, of all elements in a row."""
     dtype = result_type(op).dtype
     x = value(op.operand("self"), carrier(dtype))
     if x.rank == 0:

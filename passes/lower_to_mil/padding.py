@@ -17,9 +17,9 @@ from anec.errors import UnsupportedError
 from anec.ir.attrs import Attr
 from anec.ir.dims import Dim, Expr
 from anec.ir.graph import Op, Value
-from anec.ir.opdef import OpDef
 from anec.passes.lower_to_mil.movement import gathered, joined, reshaped, sliced, source
 from anec.passes.lower_to_mil.permutation import volume
+from anec.passes.lower_to_mil.roots import each
 from anec.passes.lower_to_mil.typing import number
 from anec.rewrite import Rule, reject, rewrite
 
@@ -89,20 +89,20 @@ def _by_index(x: Value, at: int, before: int, after: int, mode: str) -> Value:
     places = range(-before, size + after)
     if mode == "reflect":
         indices = [(size - 1) - abs((size - 1) - abs(place)) for place in places]
-    elif mode == "replicate":
-        indices = [min(max(place, 0), size - 1) for place in places]
     else:
-        indices = [place % size for place in places]
+        indices = [min(max(place, 0), size - 1) for place in places]
     return gathered(x, indices, at)
 
 
 def wrapped(x: Value, pads: Pads) -> Value:
-    """``x`` with its own entries around it, from the other end."""
-    for at, (before, after) in enumerate(pads):
+    """``x`` with its own entries around it, from the other end; what is cropped does not come back."""
+    x = padded(x, [(min(before, 0), min(after, 0)) for before, after in pads], 0)
+    for at, pair in enumerate(pads):
+        before, after = (max(amount, 0) for amount in pair)
         size = x.tensor.shape[at]
-        if min(before, after) < 0 or (isinstance(size, int) and max(before, after) > size):
-            x = _by_index(x, at, before, after, "circular")
-        elif before or after:
+        if isinstance(size, int) and max(before, after) > size:
+            reject(f"a size of {size} is padded by {max(before, after)}, more than once around")
+        if before or after:
             front = None if not before else x if before == size else sliced(x, at, _from_end(before, size))
             back = None if not after else x if after == size else sliced(x, at, None, after)
             x = joined([item for item in (front, x, back) if item is not None], at)
@@ -121,25 +121,28 @@ def _pads(op: Op, name: str, rank: int) -> list[tuple[int, int]]:
     return [(0, 0)] * (rank - len(pairs)) + pairs[::-1]
 
 
-def _constant(op: Op) -> Value:
+@rewrite(aten.constant_pad_nd.default)
+def constant_pad(op: Op) -> Value:
+    """An absent value is 0."""
     x = source(op)
-    fill = op.attr("value")
-    return padded(x, _pads(op, "pad", x.rank), 0 if fill is None else fill)
+    return padded(x, _pads(op, "pad", x.rank), op.attr("value") or 0)
 
 
-def _mirror(op: Op) -> Value:
+@rewrite(each(*(f"{kind}_pad{count}d" for kind in ("reflection", "replication") for count in (1, 2, 3))))
+def mirror_pad(op: Op) -> Value:
+    """The op's name says the mode; leading axes, batch or not, stay."""
     x = source(op)
     mode = "reflect" if op.defn.root.startswith("reflection") else "replicate"
     return mirrored(x, _pads(op, "padding", x.rank), mode)
 
 
 @rewrite(aten.pad.default)
-def lower_pad(op: Op) -> Value:
-    mode = op.attr("mode")
-    if mode == "constant":
-        return _constant(op)
-    x = source(op)
+def pad(op: Op) -> Value:
+    """All modes of F.pad, before they are taken apart."""
+    mode, x = op.attr("mode"), source(op)
     pads = _pads(op, "pad", x.rank)
+    if mode == "constant":
+        return padded(x, pads, op.attr("value") or 0)
     if mode == "circular":
         return wrapped(x, pads)
     if mode not in ("reflect", "replicate"):
@@ -147,13 +150,4 @@ def lower_pad(op: Op) -> Value:
     return mirrored(x, pads, str(mode))
 
 
-_MIRRORS: tuple[OpDef, ...] = tuple(
-    getattr(aten, f"{kind}_pad{rank}d").default for kind in ("reflection", "replication") for rank in (1, 2, 3)
-)
-
-
-RULES: list[Rule] = [
-    rewrite(aten.constant_pad_nd.default, name="lower_constant_pad_nd")(_constant),
-    lower_pad,
-    *(rewrite(defn, name=f"lower_{defn.root}")(_mirror) for defn in _MIRRORS),
-]
+RULES: list[Rule] = [constant_pad, mirror_pad, pad]

@@ -85,9 +85,11 @@ class Movement:
 
     def viewed(self, shape: Sequence[Dim]) -> Movement | None:
         """The tensor seen as ``shape``; None when an axis of it would straddle parts."""
-        left = [(self.parts[number], (number,)) for number in self.order]
-        left = [entry for entry in left if entry[0] != 1]
-        # A split part gets the key (number, 0), (number, 1)...; keys order as the buffer does.
+        # What is left to see: a part's size and its key. Keys sort as the buffer does; splitting the
+        # part (3,) makes (3, 0) and (3, 1).
+        left: list[tuple[Dim, tuple[int, ...]]] = [
+            (self.parts[number], (number,)) for number in self.order if self.parts[number] != 1
+        ]
         taken: list[list[tuple[tuple[int, ...], Dim]]] = []
         for dim in shape:
             axis: list[tuple[tuple[int, ...], Dim]] = []

@@ -2,6 +2,9 @@
 
     %y = aten.clamp.default(%x) {min=0, max=6}     ->     %y = mil.relu6(%x)
     %y = aten.clamp.default(%x) {min=-1, max=1}    ->     %y = mil.clip(%x) {alpha=-1.0, beta=1.0}
+
+Core ML's clip wants floats and a lower bound below the upper one; what does not fit it is a maximum
+and a minimum.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ _SELU_SCALE = 1.0507009873554804934193349852946
 
 
 def bounded(x: Value, lower: Attr, upper: Attr) -> Value:
-    """x between two numbers of its dtype; None is no bound. Where lower > upper, upper wins."""
+    """Keep x between two numbers of its dtype; None is no bound. Where lower > upper, upper wins."""
     lower = None if lower == -math.inf else lower
     upper = None if upper == math.inf else upper
     if x.tensor.dtype.is_float:
@@ -55,6 +58,7 @@ def _limit(bound: Attr, x: Value) -> Attr:
 
 @rewrite(each("clamp", "clip", "hardtanh", "clamp_min", "clamp_max"))
 def clamp(op: Op) -> Value:
+    """Bounds that are numbers."""
     names = ("min_val", "max_val") if op.defn.root == "hardtanh" else ("min", "max")
     lower, upper = (op.attr(name) if name in op.defn.by_name else None for name in names)
     return _bound(op, lower, upper)
@@ -62,6 +66,7 @@ def clamp(op: Op) -> Value:
 
 @rewrite(each("clamp.Tensor", "clip.Tensor", "clamp_min.Tensor", "clamp_max.Tensor"))
 def clamp_tensor(op: Op) -> Value:
+    """Bounds that are tensors, broadcast."""
     dtype = result_type(op).dtype
     x: Operand = cast(op.operand("self"), dtype)
     for name, target in (("min", mil.maximum), ("max", mil.minimum)):
@@ -73,6 +78,7 @@ def clamp_tensor(op: Op) -> Value:
 
 @rewrite(each("relu", "relu6"))
 def relu(op: Op) -> Value:
+    """max(x, 0), and min(x, 6) for relu6."""
     return _bound(op, 0, 6 if op.defn.root == "relu6" else None)
 
 
@@ -89,12 +95,13 @@ def threshold(op: Op) -> Value:
 
 @rewrite(each("leaky_relu"))
 def leaky_relu(op: Op) -> Value:
+    """x, or negative_slope * x below 0."""
     return mil.leaky_relu(same(op), alpha=_float(op, "negative_slope"))
 
 
 @rewrite(each("elu", "selu", "celu"))
 def elu(op: Op) -> Value:
-    """scale * (x, or alpha * (exp(x * input_scale) - 1) below 0), by one mil.elu."""
+    """Scale * (x, or alpha * (exp(x * input_scale) - 1) below 0), by one mil.elu."""
     name = op.defn.root
     if name == "selu":
         alpha, scale, slope = _SELU_ALPHA, _SELU_SCALE, 1.0
@@ -148,13 +155,14 @@ def _per_channel(op: Op, x: Value, weight: Value) -> bool:
 
 @rewrite(each("hardshrink"))
 def hardshrink(op: Op) -> Value:
+    """0 where abs(x) <= lambd; NaN stays."""
     x = same(op)
     return choose(mil.less_equal(mil.abs(x), _float(op, "lambd")), Literal(0.0), x, result_type(op))
 
 
 @rewrite(each("softshrink"))
 def softshrink(op: Op) -> Value:
-    """x without what of it lies in [-lambd, lambd]."""
+    """Take away what of x lies in [-lambd, lambd]."""
     x, limit = same(op), _float(op, "lambd")
     if limit < 0:
         reject(f"lambd is {limit}")

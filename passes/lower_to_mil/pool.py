@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from anec.dialects import aten, mil
+from anec.dialects import mil
 from anec.errors import UnsupportedError
 from anec.ir.attrs import Attr
 from anec.ir.dims import Expr
@@ -19,6 +19,7 @@ from anec.ir.graph import Op, Value
 from anec.ir.opdef import OpDef
 from anec.passes.lower_to_mil.movement import gathered, reshaped
 from anec.passes.lower_to_mil.padding import padded
+from anec.passes.lower_to_mil.roots import each
 from anec.passes.lower_to_mil.typing import result_type, value
 from anec.rewrite import Rule, reject, rewrite
 
@@ -48,7 +49,7 @@ def pool(kind: OpDef, x: Value, kernel: Ints, stride: Ints, pads: Pads, **more: 
         attrs["strides"] = stride
     if any(before or after for before, after in pads):
         attrs |= {"pad_type": "custom", "pad": tuple(amount for pair in pads for amount in pair)}
-    return kind(x, **attrs)
+    return kind(x=x, **attrs)
 
 
 def _ints(given: Attr, count: int) -> Ints:
@@ -92,7 +93,12 @@ class _Pooling:
         return tuple(found)
 
 
-def _indices_unused(op: Op) -> None:
+def refuse_indices(op: Op) -> None:
+    """The second result must not be used.
+
+    Raises:
+        UnsupportedError: it is.
+    """
     if len(op.results) > 1 and (op.results[1].uses or op.results[1].is_output):
         raise UnsupportedError(
             f"the indices that {op.name} gives are used; Core ML's pooling has none",
@@ -101,8 +107,10 @@ def _indices_unused(op: Op) -> None:
         )
 
 
-def _max_pool(op: Op) -> list[Value]:
-    _indices_unused(op)
+@rewrite(each(*(f"max_pool{count}d{form}" for count in (1, 2, 3) for form in ("", "_with_indices"))))
+def max_pool(op: Op) -> list[Value]:
+    """Padding never wins, so the overhang of ceil_mode is more of it."""
+    refuse_indices(op)
     given = _Pooling.of(op)
     kind = result_type(op)
     x = batched(op, value(op.operand("self"), kind.dtype), given.count)
@@ -114,7 +122,6 @@ def _max_pool(op: Op) -> list[Value]:
         if given.count > 2:
             reject("ceil_mode over three space axes of symbolic size")
         return [_unbatched(pool(mil.max_pool, x, given.kernel, given.stride, pads, ceil_mode=True), x, op)]
-    # Padding never wins, so the overhang is more of it.
     pads = [(before, after + more) for (before, after), more in zip(pads, overhang, strict=True)]
     return [_unbatched(pool(mil.max_pool, x, given.kernel, given.stride, pads), x, op)]
 
@@ -147,7 +154,8 @@ def _dilated_max(op: Op, x: Value, given: _Pooling) -> Value:
     return pool(mil.max_pool, x, tuple(kernel), tuple(stride), pads)
 
 
-def _avg_pool(op: Op) -> Value:
+@rewrite(each("avg_pool1d", "avg_pool2d", "avg_pool3d"))
+def avg_pool(op: Op) -> Value:
     """Which zeros an average counts: declared padding when ``count_include_pad``, the overhang never."""
     given = _Pooling.of(op)
     kind = result_type(op)
@@ -184,13 +192,4 @@ def _avg_pool(op: Op) -> Value:
     return _unbatched(result, x, op)
 
 
-_MAXIMA: tuple[OpDef, ...] = tuple(
-    getattr(aten, f"max_pool{count}d{form}").default for count in (1, 2, 3) for form in ("", "_with_indices")
-)
-_AVERAGES: tuple[OpDef, ...] = tuple(getattr(aten, f"avg_pool{count}d").default for count in (1, 2, 3))
-
-
-RULES: list[Rule] = [
-    *(rewrite(defn, name=f"lower_{defn.root}")(_max_pool) for defn in _MAXIMA),
-    *(rewrite(defn, name=f"lower_{defn.root}")(_avg_pool) for defn in _AVERAGES),
-]
+RULES: list[Rule] = [max_pool, avg_pool]

@@ -38,10 +38,18 @@ def size_of(x: Value, at: int) -> Dim | Value:
     return mil.slice_by_index(mil.shape(x), begin=(at,), end=(at + 1,), squeeze_mask=(True,))
 
 
-def positions(index: Operand, size: Dim | Value, ctx: Context) -> Value:
-    """Indices that count from the front."""
+def positions(index: Operand, size: Dim | Value, ctx: Context, *, merged: bool = False) -> Value:
+    """Indices that MIL takes as they are: from the front where a negative one does not wrap around.
+
+    Args:
+        index: as torch has them.
+        size: the size of the axis they are for.
+        ctx: tells the target, and what is known of the index.
+        merged: they become part of an index into several axes at once.
+    """
     found = value(index, DType.I32)
-    if ctx.module.opset < _FIRST_WITHOUT_NEGATIVE or _never_negative(found, ctx):
+    wraps = ctx.module.opset < _FIRST_WITHOUT_NEGATIVE and not merged
+    if wraps or _never_negative(found, ctx):
         return found
     assert isinstance(size, (int, Value))
     return mil.select(mil.greater_equal(found, 0), found, mil.add(found, size))
@@ -127,17 +135,16 @@ class Merged:
 def merge(x: Value, indices: list[Value | None], ctx: Context) -> Merged:
     """Bring several indexed axes into one: position i, j of sizes n, m is i * m + j."""
     indexed = [axis for axis, index in enumerate(indices) if index is not None]
+    if not indexed:
+        reject("it has no index")
     together = indexed == list(range(indexed[0], indexed[-1] + 1))
     others = [axis for axis in range(x.rank) if axis not in indexed]
     perm = tuple(range(x.rank)) if together else (*indexed, *others)
     at = indexed[0] if together else 0
     found: Value | None = None
     for axis in indexed:
-        position = positions(indices[axis], size_of(x, axis), ctx)
-        if found is None:
-            found = position
-        else:
-            found = mil.add(mil.mul(found, static(x.tensor)[axis]), position)
+        position = positions(indices[axis], size_of(x, axis), ctx, merged=len(indexed) > 1)
+        found = position if found is None else mil.add(mil.mul(found, static(x.tensor)[axis]), position)
     assert found is not None
     moved = transposed(x, perm)
     shape = moved.tensor.shape

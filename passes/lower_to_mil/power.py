@@ -35,6 +35,7 @@ _LONGEST_CHAIN = 64
     )
 )
 def power(op: Op) -> Value:
+    """A product or root where the exponent is known, else mil.pow."""
     type_ = result_type(op)
     base, exponent = pair(op, type_.dtype, right="exponent")
     known = scalar_of(argument(op, "exponent"))
@@ -47,7 +48,7 @@ def power(op: Op) -> Value:
 
 
 def _by_number(x: Value, exponent: float) -> Value | None:
-    """x to a number known here; None when only mil.pow can say it."""
+    """Raise x to a number known here; None when only mil.pow can say it."""
     if not x.tensor.dtype.is_float:
         return _product(x, int(exponent)) if exponent >= 0 else None
     if exponent == 0.5:
@@ -56,7 +57,7 @@ def _by_number(x: Value, exponent: float) -> Value | None:
         return mil.rsqrt(x, epsilon=0.0)
     if exponent < 0 and abs(exponent) <= _LONGEST_CHAIN and float(2 * exponent).is_integer():
         positive = _by_number(x, -exponent)
-        return mil.inverse(positive, epsilon=0.0) if positive is not None else None
+        return mil.real_div(1.0, positive) if positive is not None else None
     if abs(exponent) <= _LONGEST_CHAIN and float(exponent).is_integer():
         return _product(x, int(exponent))
     if 0 < exponent <= _LONGEST_CHAIN and float(exponent - 0.5).is_integer():
@@ -68,7 +69,7 @@ def _by_number(x: Value, exponent: float) -> Value | None:
 
 
 def _product(x: Value, exponent: int) -> Value:
-    """x * x * ... by repeated squaring; no factor is larger than the result or than x."""
+    """Multiply by repeated squaring; no factor is larger than the result or than x."""
     if exponent == 0:
         return filled_like(x, 1, x.tensor.dtype)
     square, product = x, None
@@ -87,7 +88,8 @@ def power_of_number(op: Op) -> Value:
     """b^x = exp(x log b) for b > 0."""
     type_ = result_type(op)
     base, exponent = pair(op, type_.dtype, right="exponent")
-    assert isinstance(base, Literal) and isinstance(base.value, (int, float))
+    assert isinstance(base, Literal)
+    assert isinstance(base.value, (int, float))
     x = as_value(exponent)
     if base.value == 1:
         return filled_like(x, 1, type_.dtype)
@@ -100,4 +102,3 @@ def power_of_number(op: Op) -> Value:
 
 
 RULES: list[Rule] = [power, power_of_number]
-

@@ -177,7 +177,8 @@ def _side_by_side(state: Value) -> Value:
     directions, _, size = state.tensor.shape
     if directions == 1:
         return mil.squeeze(state, axes=(0,))
-    assert isinstance(directions, int) and isinstance(size, int)
+    assert isinstance(directions, int)
+    assert isinstance(size, int)
     return mil.reshape(mil.transpose(state, perm=(1, 0, 2)), shape=(-1, directions * size))
 
 
@@ -188,6 +189,7 @@ def _apart(state: Value, directions: int) -> Sequence[Value]:
 
 @rewrite(nn.rnn)
 def lower_rnn(op: Op, ctx: Context) -> tuple[Value, ...]:
+    """One op a layer and direction, with both biases as one."""
     stack = Stack.of(op, ctx)
 
     def run(x: Value, h: Value, weights: Weights, direction: str) -> tuple[Value, ...]:
@@ -207,6 +209,7 @@ def lower_rnn(op: Op, ctx: Context) -> tuple[Value, ...]:
 
 @rewrite(nn.gru)
 def lower_gru(op: Op, ctx: Context) -> tuple[Value, ...]:
+    """One op a layer and direction from iOS18 on; before, a short one is written out."""
     stack = Stack.of(op, ctx)
     if ctx.module.opset < FIRST_WITH_RESET_AFTER:
         return _by_direction(op, stack, _Steps(op))
@@ -270,7 +273,7 @@ class _Steps:
 
 
 def _gru_step(projected: Value, h: Value, weights: Weights) -> Value:
-    """h' = n + z (h - n) with n = tanh(W x + r (R h)); ``projected`` is W x of the gates r, z, n."""
+    """H' = n + z (h - n) with n = tanh(W x + r (R h)); ``projected`` is W x of the gates r, z, n."""
     size = weights.hidden.shape[1]
     recurrent = mil.linear(h, weights.hidden, weights.hidden_bias)
     sizes = (2 * size, size)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from anec.dialects import mil
-from anec.ir.attrs import Literal
+from anec.ir.attrs import Attr, Literal
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import OpDef
 from anec.ir.types import DType
@@ -21,7 +21,9 @@ from anec.rewrite import Rule, reject, rewrite
 
 
 def reduced_axes(op: Op, rank: int) -> tuple[int, ...]:
-    """The axes an op reduces, ascending; all when it names none."""
+    """The axes an op reduces, ascending; all when it names none. A scalar has none."""
+    if rank == 0:
+        return ()
     return axes(op.attr("dim"), rank) if "dim" in op.defn.by_name else tuple(range(rank))
 
 
@@ -81,18 +83,17 @@ def extremum_along(op: Op) -> tuple[Value, Value]:
     at, keep = axis(op.attr("dim"), x.rank), keeps(op)
     if x.rank == 0:
         return as_value(cast(x, dtype)), mil.fill(shape=(), value=0)
-    best, where = (
-        (mil.reduce_max, mil.reduce_argmax) if op.defn.root == "max" else (mil.reduce_min, mil.reduce_argmin)
-    )
+    best, where = (mil.reduce_max, mil.reduce_argmax) if op.defn.root == "max" else (mil.reduce_min, mil.reduce_argmin)
     found = best(x, axes=(at,), keep_dims=keep)
     return as_value(cast(found, dtype)), where(x, axis=at, keep_dims=keep)
 
 
 @rewrite(each("aminmax", "_aminmax", "_aminmax.dim"))
 def aminmax(op: Op) -> tuple[Value, Value]:
+    """Both extrema, each by its own reduction."""
     dtype = result_type(op).dtype
     x = value(op.operand("self"), carrier(dtype))
-    over = reduced_axes(op, x.rank) if x.rank else ()
+    over = reduced_axes(op, x.rank)
     low, high = (reduced(target, x, over, keeps(op)) for target in (mil.reduce_min, mil.reduce_max))
     return as_value(cast(low, dtype)), as_value(cast(high, dtype))
 
@@ -122,23 +123,36 @@ def arg_extremum(op: Op) -> Value:
     )
 )
 def norm(op: Op) -> Value:
+    """Torch has the order as ``ord`` or ``p``; None is 2."""
+    x = value(op.operand("self"), result_type(op).dtype)
+    order = op.attr("ord" if "ord" in op.defn.by_name else "p")
+    return norm_over(x, 2.0 if order is None else order, reduced_axes(op, x.rank), keeps(op))
+
+
+def norm_over(x: Value, order: Attr, over: tuple[int, ...], keep: bool) -> Value:
     """(sum |x|^p)^(1/p), and its limits at 0, inf and -inf."""
-    dtype = result_type(op).dtype
-    x = value(op.operand("self"), dtype)
-    over, keep = reduced_axes(op, x.rank), keeps(op)
-    given = op.attr("ord" if "ord" in op.defn.by_name else "p")
-    order = 2.0 if given is None else given
     if not isinstance(order, (int, float)):
         reject(f"the order is {order}")
-    if order == 1 or order == 2:
+    if order in (1, 2):
         return reduced(mil.reduce_l1_norm if order == 1 else mil.reduce_l2_norm, x, over, keep)
     if order == 0:
-        return reduced(mil.reduce_sum, as_value(cast(mil.not_equal(x, 0.0), dtype)), over, keep)
+        counted = as_value(cast(mil.not_equal(x, 0.0), x.tensor.dtype))
+        return reduced(mil.reduce_sum, counted, over, keep)
     size = mil.abs(x)
     if math.isinf(order):
         return reduced(mil.reduce_max if order > 0 else mil.reduce_min, size, over, keep)
     total = reduced(mil.reduce_sum, mil.pow(size, float(order)), over, keep)
     return mil.pow(total, 1 / order)
+
+
+@rewrite(each("cdist", "_cdist_forward"))
+def distances(op: Op) -> Value:
+    """The norm of every difference: a row of the one beside each row of the other."""
+    dtype = result_type(op).dtype
+    left, right = value(op.operand("x1"), dtype), value(op.operand("x2"), dtype)
+    rows = mil.expand_dims(left, axes=(left.rank - 1,))
+    columns = mil.expand_dims(right, axes=(right.rank - 2,))
+    return norm_over(mil.sub(rows, columns), op.attr("p"), (max(left.rank, right.rank),), False)
 
 
 # Finite in the dtype: what a maximum of inf or -inf is replaced by before it is taken away.
@@ -163,6 +177,7 @@ def logsumexp(op: Op) -> Value:
     each("var", "var.dim", "var.correction", "std", "std.dim", "std.correction"),
 )
 def variance(op: Op) -> Value:
+    """The variance, or its root."""
     found, _ = _moments(op)
     return found
 
@@ -171,6 +186,7 @@ def variance(op: Op) -> Value:
     each("var_mean", "var_mean.dim", "var_mean.correction", "std_mean", "std_mean.dim", "std_mean.correction"),
 )
 def variance_and_mean(op: Op) -> tuple[Value, Value]:
+    """The variance, or its root, and the mean it is taken about."""
     return _moments(op)
 
 
@@ -213,6 +229,7 @@ def nansum(op: Op) -> Value:
 
 @rewrite(each("frobenius_norm.dim"))
 def frobenius_norm(op: Op) -> Value:
+    """The root of the sum of squares."""
     x = value(op.operand("self"), result_type(op).dtype)
     return reduced(mil.reduce_l2_norm, x, reduced_axes(op, x.rank), keeps(op))
 
@@ -227,6 +244,7 @@ def trace(op: Op) -> Value:
 
 @rewrite(each("count_nonzero", "count_nonzero.dim_IntList"))
 def count_nonzero(op: Op) -> Value:
+    """A sum in int32."""
     truth = value(op.operand("self"), DType.BOOL)
     counted = value(truth, DType.I32)
     return reduced(mil.reduce_sum, counted, reduced_axes(op, counted.rank), False)
@@ -245,6 +263,7 @@ RULES: list[Rule] = [
     arg_extremum,
     nansum,
     norm,
+    distances,
     frobenius_norm,
     logsumexp,
     variance,

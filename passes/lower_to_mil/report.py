@@ -29,7 +29,8 @@ def table(ops: Sequence[Op], rules: Sequence[Rule], misses: Mapping[str, Miss]) 
     rows = []
     for name, group in groups.items():
         candidates = [rule for rule in rules if any(root.name == name for root in rule.roots)]
-        best = max(candidates, key=lambda rule: _depth(misses.get(rule.name)), default=None)
+        # Of equally deep ones the last: general rules (of high ranks) come before an op's own.
+        best = max(reversed(candidates), key=lambda rule: _depth(misses.get(rule.name)), default=None)
         miss = misses.get(best.name) if best else None
         places = tuple(dict.fromkeys(op.origin.place for op in group if op.origin.place))
         rows.append(Unsupported(name, len(group), places, best.name if best else "", miss.reason if miss else ""))

@@ -77,6 +77,7 @@ class Resize:
 
 @rewrite(nn.interpolate)
 def lower_interpolate(op: Op, ctx: Context) -> Value:
+    """By Core ML's ops, by choosing elements, or by a product for each axis."""
     mode = str(op.attr("mode"))
     how = Resize("linear" if mode in _LINEAR else mode, bool(op.attr("align_corners")), bool(op.attr("antialias")))
     type_ = result_type(op)

@@ -27,6 +27,7 @@ _MOST = 1 << 24
 
 @rewrite(each("cumsum"))
 def cumsum(op: Op) -> Value:
+    """The one MIL has."""
     x = same(op)
     return x if x.rank == 0 else mil.cumsum(x, axis=axis(op.attr("dim"), x.rank))
 
@@ -52,7 +53,7 @@ class _Beside:
         after = len(sizes) - at - 1
         self.behind = mil.expand_dims(behind, axes=tuple(range(2, 2 + after))) if after else behind
 
-    def hidden(self, x: Value, neutral: float | int) -> Value:
+    def hidden(self, x: Value, neutral: float) -> Value:
         """``x``, with ``neutral`` in the places ahead."""
         type_ = self.x.tensor.with_shape(self.shape).with_dtype(x.tensor.dtype)
         return choose(self.behind, x, Literal(neutral), type_)
@@ -69,6 +70,7 @@ class _Beside:
 
 @rewrite(each("cumprod"))
 def cumprod(op: Op) -> Value:
+    """The product of what lies behind each place."""
     x = same(op)
     if x.rank == 0:
         return x

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 from anec.dialects import mil
 from anec.ir.attrs import Literal
@@ -77,6 +78,7 @@ def _piece(x: Value, at: int, start: int, stop: int) -> Value | None:
 
 @rewrite(each("slice_scatter"))
 def slice_scatter(op: Op, ctx: Context) -> Value:
+    """A slice replaced by ``src``."""
     dtype = result_type(op).dtype
     x, part = value(op.operand("self"), dtype), value(op.operand("src"), dtype)
     at = axis(op.attr("dim"), x.rank)
@@ -90,6 +92,7 @@ def slice_scatter(op: Op, ctx: Context) -> Value:
 
 @rewrite(each("select_scatter"))
 def select_scatter(op: Op, ctx: Context) -> Value:
+    """A slice of size 1 replaced by ``src``."""
     dtype = result_type(op).dtype
     x, part = value(op.operand("self"), dtype), value(op.operand("src"), dtype)
     at = axis(op.attr("dim"), x.rank)
@@ -104,6 +107,7 @@ def select_scatter(op: Op, ctx: Context) -> Value:
 
 @rewrite(each("index_put", "_index_put_impl"))
 def index_put(op: Op, ctx: Context) -> Value:
+    """A choice where a mask says all, a slice where a constant index is one, else a scatter."""
     x, new = source(op), source(op, "values")
     given = op.variadic("indices")
     masks = [operand for operand in given if isinstance(operand, Value)]
@@ -111,11 +115,7 @@ def index_put(op: Op, ctx: Context) -> Value:
         found = _masked(op, x, new, masks[0], given.index(masks[0]))
         if found is not None:
             return as_result(found, op)
-    indices = by_axis(op, x.rank, ctx)
-    if all(index is None for index in indices):
-        new = broadcast_to(new, static(x.tensor))
-        return as_result(mil.add(x, new) if op.attr("accumulate") else new, op)
-    merged = merge(x, indices, ctx)
+    merged = merge(x, by_axis(op, x.rank, ctx), ctx)
     updates = broadcast_to(new, static(x.tensor.with_shape(merged.picked)))
     if not op.attr("accumulate"):
         row = _progression(merged, ctx)
@@ -140,7 +140,7 @@ def _progression(merged: Merged, ctx: Context) -> tuple[int, int] | None:
     size = static(merged.x.tensor)[merged.axis]
     places = [int(place) + size * (place < 0) for place in numbers.tolist()]
     step = places[1] - places[0] if len(places) > 1 else 1
-    if step < 1 or any(b - a != step for a, b in zip(places, places[1:], strict=False)):
+    if step < 1 or any(b - a != step for a, b in pairwise(places)):
         return None
     return places[0], step
 
@@ -180,6 +180,7 @@ def _along_one(op: Op, ctx: Context, *, wraps: bool = False) -> tuple[Value, Wri
 
 @rewrite(each("index_add", "index_copy", "index_fill.int_Scalar", "index_fill.int_Tensor"))
 def index_write(op: Op, ctx: Context) -> Value:
+    """A scatter of slices along one axis."""
     kind = op.defn.root
     data, write = _along_one(op, ctx, wraps=kind == "index_fill")
     if kind == "index_fill":
@@ -228,6 +229,7 @@ _MODES = {
     )
 )
 def scatter(op: Op, ctx: Context) -> Value:
+    """An update, or a reduction, for each element of the index."""
     x, index = source(op), value(op.operand("index"), DType.I32)
     if index.tensor.is_static and 0 in index.shape:
         return as_result(x, op)
@@ -300,6 +302,7 @@ def put_region(x: Value, region: Value, ctx: Context) -> Value:
 
 @rewrite(each("index_reduce"))
 def index_reduce(op: Op, ctx: Context) -> Value:
+    """A scatter of slices that reduces."""
     data, write = _along_one(op, ctx)
     mode = _MODES[str(op.attr("reduce"))]
     updates = source(op, "source")

@@ -9,14 +9,11 @@ Chains through a rank beyond 5 are lowered as a whole, in ``high_rank.py``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from anec.dialects import aten, mil, nn
 from anec.errors import UnsupportedError
 from anec.ir.attrs import Attr
-from anec.ir.dims import Dim, Expr
+from anec.ir.dims import Dim
 from anec.ir.graph import Op, Value
-from anec.ir.opdef import OpDef
 from anec.passes.lower_to_mil.movement import (
     broadcast,
     joined,
@@ -28,89 +25,41 @@ from anec.passes.lower_to_mil.movement import (
     transposed,
 )
 from anec.passes.lower_to_mil.permutation import divide, volume
+from anec.passes.lower_to_mil.roots import each
 from anec.passes.lower_to_mil.typing import axes, axis, result_type, value
 from anec.pipeline.base import Context
 from anec.rewrite import Rule, reject, rewrite
 
 # Ops whose result is the operand in row-major order, whatever their arguments.
-RESHAPES: tuple[OpDef, ...] = (
-    aten.view.default,
-    aten.view_copy.default,
-    aten.view_as.default,
-    aten.reshape.default,
-    aten.reshape_as.default,
-    aten._unsafe_view.default,
-    aten._reshape_alias.default,
-    aten.flatten.using_ints,
-    aten.unflatten.int,
-    aten.ravel.default,
-    aten.squeeze.default,
-    aten.squeeze.dim,
-    aten.squeeze.dims,
-    aten.squeeze_copy.default,
-    aten.squeeze_copy.dim,
-    aten.squeeze_copy.dims,
-    aten.unsqueeze.default,
-    aten.unsqueeze_copy.default,
-    aten.atleast_1d.default,
-    aten.atleast_2d.default,
-    aten.atleast_3d.default,
-)
-PERMUTATIONS: tuple[OpDef, ...] = (
-    aten.permute.default,
-    aten.permute_copy.default,
-    aten.transpose.int,
-    aten.transpose_copy.int,
-    aten.t.default,
-    aten.t_copy.default,
-    aten.numpy_T.default,
-    aten.mT.default,
-    aten.adjoint.default,
-    aten.matrix_H.default,
-    aten.swapaxes.default,
-    aten.swapdims.default,
-    aten.movedim.int,
-    aten.movedim.intlist,
-    aten.moveaxis.int,
-    aten.moveaxis.intlist,
-)
-_EXPANSIONS: tuple[OpDef, ...] = (
-    aten.expand.default,
-    aten.expand_copy.default,
-    aten.expand_as.default,
-    aten.broadcast_to.default,
-)
-# The name of the switch that must be off.
-_DROPOUTS: dict[OpDef, str] = {
-    aten.dropout.default: "train",
-    aten.native_dropout.default: "train",
-    aten.alpha_dropout.default: "train",
-    aten.feature_dropout.default: "train",
-    aten.feature_alpha_dropout.default: "train",
-}
+RESHAPES = (
+    "view view_copy view_as reshape reshape_as _unsafe_view _reshape_alias flatten.using_ints unflatten.int ravel "
+    "squeeze squeeze.dim squeeze.dims squeeze_copy squeeze_copy.dim squeeze_copy.dims unsqueeze unsqueeze_copy "
+    "atleast_1d atleast_2d atleast_3d"
+).split()
+PERMUTATIONS = (
+    "permute permute_copy transpose.int transpose_copy.int t t_copy numpy_T mT adjoint matrix_H swapaxes swapdims "
+    "movedim.int movedim.intlist moveaxis.int moveaxis.intlist"
+).split()
 
 
-def _named(defn: OpDef) -> str:
-    return "lower_" + defn.name.removeprefix("aten.").removesuffix(".default").replace(".", "_")
-
-
-def _each(defns: tuple[OpDef, ...], lower: Callable[[Op], Value]) -> list[Rule]:
-    return [rewrite(defn, name=_named(defn))(lower) for defn in defns]
-
-
-def _reshape(op: Op) -> Value:
+@rewrite(each(*RESHAPES))
+def reshape(op: Op) -> Value:
     """The recorded shape says all: -1, inferred and dropped axes are resolved in it."""
     return reshaped(source(op), result_type(op).shape)
 
 
-def _permute(op: Op) -> Value:
+@rewrite(each(*PERMUTATIONS))
+def permute(op: Op) -> Value:
+    """One transpose, or nothing when every axis stays."""
     x, order = source(op), permutation(op)
     if order is None:
         reject(f"{op.name} permutes in a way that is not known")
     return transposed(x, order)
 
 
-def _expand(op: Op) -> Value:
+@rewrite(each("expand", "expand_copy", "expand_as", "broadcast_to"))
+def expand(op: Op) -> Value:
+    """New axes and axes of size 1 are tiled."""
     return broadcast(source(op), result_type(op).shape)
 
 
@@ -122,7 +71,7 @@ def _tile(x: Value, reps: tuple[Attr, ...]) -> Value:
 
 
 @rewrite(aten.repeat.default)
-def lower_repeat(op: Op) -> Value:
+def repeat(op: Op) -> Value:
     """As many repetitions as axes, or more: new axes stand in front."""
     repeats = op.attr("repeats")
     assert isinstance(repeats, tuple)
@@ -130,7 +79,7 @@ def lower_repeat(op: Op) -> Value:
 
 
 @rewrite(aten.tile.default)
-def lower_tile(op: Op) -> Value:
+def tile(op: Op) -> Value:
     """As ``repeat``, but missing repetitions are 1."""
     dims, x = op.attr("dims"), source(op)
     assert isinstance(dims, tuple)
@@ -138,7 +87,7 @@ def lower_tile(op: Op) -> Value:
 
 
 @rewrite(aten.repeat_interleave.self_int)
-def lower_repeat_interleave(op: Op) -> Value:
+def repeat_interleave(op: Op) -> Value:
     """Each entry ``repeats`` times in a row: [before, n * after] is tiled along a new axis between."""
     x, repeats, wanted = source(op), op.attr("repeats"), result_type(op).shape
     if not isinstance(repeats, int) or repeats < 1:
@@ -153,7 +102,7 @@ def lower_repeat_interleave(op: Op) -> Value:
 
 
 @rewrite(aten.roll.default)
-def lower_roll(op: Op) -> Value:
+def roll(op: Op) -> Value:
     """Cut in two along each axis, and joined the other way round."""
     x, shifts, dims = source(op), op.attr("shifts"), op.attr("dims")
     shape = x.tensor.shape
@@ -172,31 +121,23 @@ def lower_roll(op: Op) -> Value:
     return reshaped(at, shape)
 
 
-@rewrite(aten.flip.default)
-def lower_flip(op: Op) -> Value:
-    x, dims = source(op), op.attr("dims")
+@rewrite(each("flip", "fliplr", "flipud"))
+def flip(op: Op) -> Value:
+    """mil.reverse; of no axes it would be of all."""
+    x = source(op)
+    dims = {"fliplr": (1,), "flipud": (0,)}.get(op.defn.root) or op.attr("dims")
     return mil.reverse(x, axes=axes(dims, x.rank)) if dims and x.rank else x
 
 
-@rewrite(aten.fliplr.default)
-def lower_fliplr(op: Op) -> Value:
-    return mil.reverse(source(op), axes=(1,))
-
-
-@rewrite(aten.flipud.default)
-def lower_flipud(op: Op) -> Value:
-    return mil.reverse(source(op), axes=(0,))
-
-
 @rewrite(aten.rot90.default)
-def lower_rot90(op: Op) -> Value:
+def rot90(op: Op) -> Value:
     """A quarter turn swaps the two axes and reverses one of them; a half turn reverses both."""
     x, turns, dims = source(op), op.attr("k"), op.attr("dims")
-    assert isinstance(turns, int) and isinstance(dims, tuple)
+    assert isinstance(dims, tuple)
     first, second = (axis(dim, x.rank) for dim in dims)
     swap = list(range(x.rank))
     swap[first], swap[second] = second, first
-    quarter = turns % 4
+    quarter = _integer(turns) % 4
     if quarter == 2:
         return mil.reverse(x, axes=tuple(sorted((first, second))))
     if quarter:
@@ -246,52 +187,58 @@ def _integer(given: Attr) -> int:
 
 
 @rewrite(aten.pixel_shuffle.default)
-def lower_pixel_shuffle(op: Op) -> Value:
+def pixel_shuffle(op: Op) -> Value:
+    """mil.pixel_shuffle is channel-major, as torch is; depth_to_space is not."""
     return _pixel_shuffle(source(op), _integer(op.attr("upscale_factor")))
 
 
 @rewrite(aten.pixel_unshuffle.default)
-def lower_pixel_unshuffle(op: Op, ctx: Context) -> Value:
+def pixel_unshuffle(op: Op, ctx: Context) -> Value:
+    """Core ML has it from iOS16; a transpose does it before."""
     return _pixel_unshuffle(source(op), _integer(op.attr("downscale_factor")), ctx)
 
 
 @rewrite(nn.pixel_shuffle)
-def lower_nn_pixel_shuffle(op: Op) -> Value:
+def nn_pixel_shuffle(op: Op) -> Value:
+    """As ``pixel_shuffle``."""
     return _pixel_shuffle(source(op, "x"), _integer(op.attr("factor")))
 
 
 @rewrite(nn.pixel_unshuffle)
-def lower_nn_pixel_unshuffle(op: Op, ctx: Context) -> Value:
+def nn_pixel_unshuffle(op: Op, ctx: Context) -> Value:
+    """As ``pixel_unshuffle``."""
     return _pixel_unshuffle(source(op, "x"), _integer(op.attr("factor")), ctx)
 
 
-def _lower_channel_shuffle(op: Op) -> Value:
-    return _channel_shuffle(source(op, "x" if op.defn is nn.channel_shuffle else "self"), _integer(op.attr("groups")))
+@rewrite(each("channel_shuffle", "native_channel_shuffle"))
+def channel_shuffle(op: Op) -> Value:
+    """Channels are [groups, width], and become [width, groups]."""
+    return _channel_shuffle(source(op), _integer(op.attr("groups")))
 
 
-_SHUFFLES = (aten.channel_shuffle.default, aten.native_channel_shuffle.default)
+@rewrite(nn.channel_shuffle)
+def nn_channel_shuffle(op: Op) -> Value:
+    """As ``channel_shuffle``."""
+    return _channel_shuffle(source(op, "x"), _integer(op.attr("groups")))
 
 
-def _dropout(defn: OpDef, switch: str) -> Rule:
-    @rewrite(defn, name=_named(defn))
-    def lower(op: Op) -> list[Value]:
-        """Nothing at inference; the mask that native_dropout also gives is all true."""
-        if op.attr(switch) is not False and op.attr("p") not in (0, 0.0):
-            raise UnsupportedError(
-                f"{op.name} drops at random: the model was exported in training mode",
-                where=op.origin.place,
-                hint="call model.eval() before compiling",
-            )
-        x = value(op.operand("input"), result_type(op).dtype)
-        if len(op.results) == 1 or not op.results[1].uses and not op.results[1].is_output:
-            return [x]
-        return [x, mil.fill(result_type(op, 1).static_shape, value=True)]
-
-    return lower
+@rewrite(each("dropout", "native_dropout", "alpha_dropout", "feature_dropout", "feature_alpha_dropout"))
+def dropout(op: Op) -> list[Value]:
+    """Nothing at inference; the mask that native_dropout also gives is all true."""
+    if op.attr("train") is not False and op.attr("p") not in (0, 0.0):
+        raise UnsupportedError(
+            f"{op.name} drops at random: the model was exported in training mode",
+            where=op.origin.place,
+            hint="call model.eval() before compiling",
+        )
+    x = value(op.operand("input"), result_type(op).dtype)
+    if len(op.results) == 1 or not (op.results[1].uses or op.results[1].is_output):
+        return [x]
+    return [x, mil.fill(result_type(op, 1).static_shape, value=True)]
 
 
 @rewrite(aten.as_strided.default)
-def lower_as_strided(op: Op) -> Value:
+def as_strided(op: Op) -> Value:
     """A view of dense memory: a piece of the row-major buffer, its axes permuted or repeated.
 
     The operand must lie in memory in row-major order, which torch's strides tell and the IR does
@@ -333,18 +280,10 @@ def _integers(given: Attr) -> tuple[int, ...]:
     return tuple(_integer(item) for item in (given if isinstance(given, tuple) else (given,)))
 
 
-@rewrite(aten.meshgrid.default)
-def lower_meshgrid(op: Op) -> list[Value]:
-    return _grids(op, swapped=False)
-
-
-@rewrite(aten.meshgrid.indexing)
-def lower_meshgrid_indexing(op: Op) -> list[Value]:
-    return _grids(op, swapped=op.attr("indexing") == "xy")
-
-
-def _grids(op: Op, *, swapped: bool) -> list[Value]:
+@rewrite(each("meshgrid", "meshgrid.indexing"))
+def meshgrid(op: Op) -> list[Value]:
     """Each vector laid along its own axis and repeated along the others; ``xy`` swaps the first two."""
+    swapped = "indexing" in op.defn.by_name and op.attr("indexing") == "xy"
     vectors = [operand for operand in op.variadic("tensors") if isinstance(operand, Value)]
     grids = []
     for index, (vector, result) in enumerate(zip(vectors, op.results, strict=True)):
@@ -356,32 +295,31 @@ def _grids(op: Op, *, swapped: bool) -> list[Value]:
     return grids
 
 
-def _broadcast_tensors(op: Op) -> list[Value]:
+@rewrite(aten.broadcast_tensors.default)
+def broadcast_tensors(op: Op) -> list[Value]:
+    """Every operand is tiled to the common shape."""
     operands = [operand for operand in op.variadic("tensors") if isinstance(operand, Value)]
     return [broadcast(x, result.tensor.shape) for x, result in zip(operands, op.results, strict=True)]
 
 
 RULES: list[Rule] = [
-    *_each(RESHAPES, _reshape),
-    *_each(PERMUTATIONS, _permute),
-    *_each(_EXPANSIONS, _expand),
-    lower_repeat,
-    lower_tile,
-    lower_repeat_interleave,
-    lower_roll,
-    lower_flip,
-    lower_fliplr,
-    lower_flipud,
-    lower_rot90,
-    lower_pixel_shuffle,
-    lower_pixel_unshuffle,
-    lower_nn_pixel_shuffle,
-    lower_nn_pixel_unshuffle,
-    *(rewrite(defn, name=_named(defn))(_lower_channel_shuffle) for defn in _SHUFFLES),
-    rewrite(nn.channel_shuffle, name="lower_nn_channel_shuffle")(_lower_channel_shuffle),
-    *(_dropout(defn, switch) for defn, switch in _DROPOUTS.items()),
-    lower_as_strided,
-    lower_meshgrid,
-    lower_meshgrid_indexing,
-    rewrite(aten.broadcast_tensors.default, name="lower_broadcast_tensors")(_broadcast_tensors),
+    reshape,
+    permute,
+    expand,
+    repeat,
+    tile,
+    repeat_interleave,
+    roll,
+    flip,
+    rot90,
+    pixel_shuffle,
+    pixel_unshuffle,
+    nn_pixel_shuffle,
+    nn_pixel_unshuffle,
+    channel_shuffle,
+    nn_channel_shuffle,
+    dropout,
+    as_strided,
+    meshgrid,
+    broadcast_tensors,
 ]

@@ -99,7 +99,6 @@ def inverse_permutation(perm: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(perm.index(axis) for axis in range(len(perm)))
 
 
-
 def choose(condition: Operand, a: Operand, b: Operand, type_: TensorType) -> Value:
     """``a`` where the condition holds, else ``b``, as a value of ``type_``.
 

@@ -7,26 +7,27 @@
     %y = aten.select.int(%x) {dim=1, index=-1}
         ->
     %y = mil.slice_by_index(%x, [0, 7], [0, 8]) {begin_mask=..., end_mask=..., squeeze_mask=[false, true]}
+
+What covers a whole axis builds nothing.
 """
 
 from __future__ import annotations
-
-from typing import cast
 
 from anec.dialects import aten, mil
 from anec.errors import UnsupportedError
 from anec.ir.attrs import Attr
 from anec.ir.dims import Dim, Expr
 from anec.ir.graph import Op, Value
-from anec.ir.opdef import OpDef
 from anec.passes.lower_to_mil.movement import moved, permutation_to_end, reshaped, sliced, source
 from anec.passes.lower_to_mil.padding import padded
 from anec.passes.lower_to_mil.permutation import Movement, volume
+from anec.passes.lower_to_mil.roots import each
 from anec.passes.lower_to_mil.typing import END, INT32_MAX, axis, result_type
 from anec.rewrite import Rule, reject, rewrite
 
 
-def _slice(op: Op) -> Value:
+@rewrite(each("slice.Tensor", "slice_copy.Tensor"))
+def slice_(op: Op) -> Value:
     """Bounds are counted from the front and clamped, as torch has it, where the size is known."""
     x = source(op)
     if x.rank == 0:
@@ -63,7 +64,9 @@ def _bound(given: Attr, size: Dim) -> int | None:
     return min(max(given + size if given < 0 else given, 0), size)
 
 
-def _select(op: Op) -> Value:
+@rewrite(each("select.int", "select_copy.int"))
+def select(op: Op) -> Value:
+    """A pick drops its axis; from an axis of size 1 it is a squeeze."""
     x = source(op)
     at, index = axis(op.attr("dim"), x.rank), op.attr("index")
     size = x.tensor.shape[at]
@@ -74,7 +77,8 @@ def _select(op: Op) -> Value:
     return sliced(x, at, index + size if index < 0 and isinstance(size, int) else index, squeeze=True)
 
 
-def _narrow(op: Op) -> Value:
+@rewrite(each("narrow", "narrow_copy"))
+def narrow(op: Op) -> Value:
     """``x[start:start + length]``."""
     x, start = source(op), op.attr("start")
     at = axis(op.attr("dim"), x.rank)
@@ -91,27 +95,22 @@ def _narrow(op: Op) -> Value:
 
 # -- splits: the recorded shapes say where to cut ------------------------------------------------
 
-_SPLITS: tuple[OpDef, ...] = (
-    aten.split.Tensor,
-    aten.split.sizes,
-    aten.split_copy.Tensor,
-    aten.split_with_sizes.default,
-    aten.split_with_sizes_copy.default,
-    aten.unsafe_split.Tensor,
-    aten.unsafe_split_with_sizes.default,
-    aten.chunk.default,
-    aten.unsafe_chunk.default,
-    aten.tensor_split.sections,
-    aten.tensor_split.indices,
-)
-_SPLITS_ALONG: dict[str, int] = {"vsplit": 0, "hsplit": 1, "dsplit": 2}
+_SPLITS = (
+    "split.Tensor split.sizes split_copy.Tensor split_with_sizes split_with_sizes_copy unsafe_split.Tensor "
+    "unsafe_split_with_sizes chunk unsafe_chunk tensor_split.sections tensor_split.indices"
+).split()
+_SPLITS_ALONG = {"vsplit": 0, "hsplit": 1, "dsplit": 2}
 
 
-def _split(op: Op) -> list[Value]:
+@rewrite(each(*_SPLITS))
+def split(op: Op) -> list[Value]:
+    """One split, whatever rule torch cuts by."""
     return _pieces(op, op.attr("dim"))
 
 
-def _split_along(op: Op) -> list[Value]:
+@rewrite(each(*(f"{name}.{form}" for name in _SPLITS_ALONG for form in ("int", "array"))))
+def split_along(op: Op) -> list[Value]:
+    """Splits along an axis that their name says; hsplit cuts vectors along their only one."""
     rank = op.value("self").rank
     return _pieces(op, min(_SPLITS_ALONG[op.defn.root], rank - 1))
 
@@ -137,7 +136,8 @@ def _pieces(op: Op, dim: Attr) -> list[Value]:
     return [next(whole) if size else cut[0] for size in sizes]
 
 
-def _unbind(op: Op) -> list[Value]:
+@rewrite(each("unbind.int", "unbind_copy.int"))
+def unbind(op: Op) -> list[Value]:
     """One pick for each result; picks that nothing uses vanish."""
     x = source(op)
     at = axis(op.attr("dim"), x.rank)
@@ -149,7 +149,7 @@ def _unbind(op: Op) -> list[Value]:
 # -- diagonals -----------------------------------------------------------------------------------
 
 
-def diagonal(x: Value, first: int, second: int, offset: int, count: Dim) -> Value:
+def diagonal_of(x: Value, first: int, second: int, offset: int, count: Dim) -> Value:
     """The ``count`` entries of a diagonal, on a new last axis.
 
     With both axes joined they are every (columns + 1)-th entry.
@@ -165,12 +165,18 @@ def diagonal(x: Value, first: int, second: int, offset: int, count: Dim) -> Valu
     return sliced(flat, len(lead), begin or None, begin + (count - 1) * (columns + 1) + 1, columns + 1)
 
 
-def _diagonal(op: Op) -> Value:
+@rewrite(each("diagonal", "diagonal_copy"))
+def diagonal(op: Op) -> Value:
+    """A strided slice of both axes joined."""
     x = source(op)
-    dims = [op.attr(name) for name in ("dim1", "dim2")] if "dim1" in op.defn.by_name else [0, 1]
-    offset = cast(int, op.attr("offset") if "offset" in op.defn.by_name else op.attr("diagonal"))
-    first, second = (axis(dim, x.rank) for dim in dims)
-    return diagonal(x, first, second, offset, result_type(op).shape[-1])
+    first, second = (axis(op.attr(name), x.rank) for name in ("dim1", "dim2"))
+    return diagonal_of(x, first, second, _offset(op, "offset"), result_type(op).shape[-1])
+
+
+def _offset(op: Op, name: str) -> int:
+    offset = op.attr(name)
+    assert isinstance(offset, int)
+    return offset
 
 
 def _diagonal_matrix(x: Value, offset: int) -> Value:
@@ -190,54 +196,34 @@ def _diagonal_matrix(x: Value, offset: int) -> Value:
     return reshaped(whole, (*lead, size, size))
 
 
-def _diag_embed(op: Op) -> Value:
-    x = source(op)
-    named = "dim1" in op.defn.by_name
+@rewrite(aten.diag_embed.default)
+def diag_embed(op: Op) -> Value:
+    """The matrices come last, and are then moved to where they belong."""
+    x, offset = source(op), _offset(op, "offset")
     rank = result_type(op).rank
-    first, second = (axis(op.attr(name), rank) for name in ("dim1", "dim2")) if named else (rank - 2, rank - 1)
-    offset = cast(int, op.attr("offset" if "offset" in op.defn.by_name else "diagonal"))
+    first, second = (axis(op.attr(name), rank) for name in ("dim1", "dim2"))
     if 0 in x.tensor.shape or not x.tensor.is_static:
         reject(f"diagonals of {x.type}")
     if first > second:
         first, second, offset = second, first, -offset
-    square = _diagonal_matrix(x if x.rank else reshaped(x, (1,)), offset)
+    square = _diagonal_matrix(x, offset)
     order = permutation_to_end((first, second), rank)
     back = tuple(order.index(index) for index in range(rank))
     return moved(square, Movement.of(square.shape).permuted(back), result_type(op).shape)
 
 
 @rewrite(aten.diag.default)
-def lower_diag(op: Op) -> Value:
+def diag(op: Op) -> Value:
     """A vector becomes a matrix, a matrix its diagonal."""
-    return _diag_embed(op) if op.value("self").rank == 1 else _diagonal(op)
+    x, offset = source(op), _offset(op, "diagonal")
+    return _diagonal_matrix(x, offset) if x.rank == 1 else diagonal_of(x, 0, 1, offset, result_type(op).shape[-1])
 
 
 @rewrite(aten.diagflat.default)
-def lower_diagflat(op: Op) -> Value:
+def diagflat(op: Op) -> Value:
     """A matrix with the flattened tensor on a diagonal."""
-    x, offset = source(op), op.attr("offset")
-    assert isinstance(offset, int)
-    return _diagonal_matrix(reshaped(x, (x.tensor.size,)), offset)
+    x = source(op)
+    return _diagonal_matrix(reshaped(x, (x.tensor.size,)), _offset(op, "offset"))
 
 
-def _rule(defn: OpDef, lower: object) -> Rule:
-    name = defn.name.removeprefix("aten.").removesuffix(".default").replace(".", "_")
-    return rewrite(defn, name=f"lower_{name}")(lower)  # type: ignore[arg-type]  # each is one of the functions above
-
-
-_RULES: dict[OpDef, object] = {
-    aten.slice.Tensor: _slice,
-    aten.slice_copy.Tensor: _slice,
-    aten.select.int: _select,
-    aten.select_copy.int: _select,
-    aten.narrow.default: _narrow,
-    aten.narrow_copy.default: _narrow,
-    **dict.fromkeys(_SPLITS, _split),
-    **{aten.resolve(f"{name}.{form}"): _split_along for name in _SPLITS_ALONG for form in ("int", "array")},
-    aten.unbind.int: _unbind,
-    aten.unbind_copy.int: _unbind,
-    aten.diagonal.default: _diagonal,
-    aten.diagonal_copy.default: _diagonal,
-    aten.diag_embed.default: _diag_embed,
-}
-RULES: list[Rule] = [*(_rule(defn, lower) for defn, lower in _RULES.items()), lower_diag, lower_diagflat]
+RULES: list[Rule] = [slice_, select, narrow, split, split_along, unbind, diagonal, diag_embed, diag, diagflat]

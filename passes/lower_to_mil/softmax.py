@@ -21,6 +21,7 @@ from anec.rewrite import Rule, rewrite
 
 @rewrite(each("softmax.int", "_softmax", "special_softmax"))
 def softmax(op: Op) -> Value:
+    """In the dtype of the result, which ``dtype`` or half_to_float may widen."""
     x = same(op)
     return _scalar_softmax(x) if x.rank == 0 else mil.softmax(x, axis=axis(op.attr("dim"), x.rank))
 
@@ -43,6 +44,7 @@ def safe_softmax(op: Op) -> Value:
 
 @rewrite(each("log_softmax.int", "_log_softmax", "special_log_softmax"))
 def log_softmax(op: Op) -> Value:
+    """Less the maximum, then less log(sum(exp)) of what is left."""
     x = same(op)
     if x.rank == 0:
         return mil.sub(x, x)

@@ -184,7 +184,7 @@ def axis(given: Attr, rank: int) -> int:
 
 
 def axes(given: Attr, rank: int) -> tuple[int, ...]:
-    """torch dims as ascending axes; None or an empty list means all."""
+    """Torch dims as ascending axes; None or an empty list means all."""
     if given is None or given == ():
         return tuple(range(rank))
     items = given if isinstance(given, tuple) else (given,)

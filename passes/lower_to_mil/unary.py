@@ -2,8 +2,8 @@
 
     %y = aten.log1p.default(%x)     ->     %y = mil.log(%x) {epsilon=1.0}
 
-``log``, ``rsqrt`` and ``inverse`` of MIL add an epsilon that is not 0 by default; 0 is written out
-here, so that log(0) is -inf and 1/0 is inf as in torch.
+``log`` and ``rsqrt`` of MIL add an epsilon that is not 0 by default; 0 is written out here, so that
+log(0) is -inf as in torch. A reciprocal is a division, which has no epsilon.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ from collections.abc import Callable
 from anec.dialects import mil
 from anec.ir.attrs import Literal
 from anec.ir.graph import Op, Value
-from anec.ir.opdef import OpDef
 from anec.ir.types import DType, TensorType
 from anec.passes.lower_to_mil.elementwise import same, truncated, wrapped
 from anec.passes.lower_to_mil.roots import each
 from anec.passes.lower_to_mil.shared import choose, filled_like
 from anec.passes.lower_to_mil.typing import result_type, value
-from anec.rewrite import Rule, rewrite
+from anec.rewrite import Rule, reject, rewrite
 
 Function = Callable[[Value], Value]
 
@@ -81,7 +80,7 @@ _ON_FLOATS: dict[str, Function] = {
     "log1p": lambda x: mil.log(x, epsilon=1.0),
     "log2": _log_over(2),
     "rad2deg": lambda x: mil.mul(x, 180 / math.pi),
-    "reciprocal": lambda x: mil.inverse(x, epsilon=0.0),
+    "reciprocal": lambda x: mil.real_div(1.0, x),
     "rsqrt": lambda x: mil.rsqrt(x, epsilon=0.0),
     "sigmoid": mil.sigmoid,
     "sin": mil.sin,
@@ -145,6 +144,7 @@ def _on_numbers(name: str, function: Function) -> Rule:
 
 @rewrite(each("square"))
 def square(op: Op) -> Value:
+    """A product with itself; of small integers, wrapped."""
     return wrapped(mil.square(same(op)), op)
 
 
@@ -157,6 +157,7 @@ def neg(op: Op) -> Value:
 
 @rewrite(each("frac"))
 def frac(op: Op) -> Value:
+    """What is left of the whole part; 0 for integers."""
     return _frac(same(op)) if result_type(op).dtype.is_float else filled_like(same(op), 0, DType.I32)
 
 
@@ -180,10 +181,10 @@ def logit(op: Op) -> Value:
     """log(x / (1 - x)), of x kept ``eps`` away from 0 and 1."""
     x = same(op)
     eps = op.attr("eps")
-    if isinstance(eps, float) and eps < 0.5:
+    if isinstance(eps, float):
+        if eps >= 0.5:
+            reject(f"eps is {eps}, which leaves nothing between it and 1 - eps")
         x = mil.clip(x, alpha=eps, beta=1 - eps)
-    elif isinstance(eps, float):
-        x = mil.minimum(mil.maximum(x, eps), 1 - eps)
     return mil.log(mil.real_div(x, mil.sub(1.0, x)), epsilon=0.0)
 
 

@@ -28,17 +28,18 @@ from anec.passes.lower_to_mil.movement import (
 )
 from anec.passes.lower_to_mil.padding import padded
 from anec.passes.lower_to_mil.permutation import Movement
+from anec.passes.lower_to_mil.roots import each
 from anec.passes.lower_to_mil.typing import MIL_NAMES, axis, result_type, static
 from anec.pipeline.base import Context
 from anec.rewrite import Rule, reject, rewrite
 
 
-def _unfold(op: Op) -> Value:
+@rewrite(each("unfold", "unfold_copy"))
+def unfold(op: Op) -> Value:
     """Windows of ``size`` along one axis, in a new last axis."""
     x = source(op)
-    size, step = op.attr("size"), op.attr("step")
+    size, step = _known(op.attr("size")), _known(op.attr("step"))
     wanted = result_type(op)
-    assert isinstance(size, int) and isinstance(step, int)
     if x.rank == 0:
         return reshaped(x, wanted.shape)
     at = axis(op.attr("dimension"), x.rank)
@@ -62,22 +63,20 @@ def _unfold(op: Op) -> Value:
 
 def _known(size: object) -> int:
     if not isinstance(size, int):
-        reject(f"windows along the symbolic size {size}")
+        reject(f"windows of, or along, the symbolic size {size}")
     return size
 
 
 def _pair(given: Attr) -> tuple[int, int]:
-    items = given if isinstance(given, tuple) else (given, given)
-    first, second = items if len(items) == 2 else items * 2
-    assert isinstance(first, int) and isinstance(second, int)
-    return first, second
+    items = given if isinstance(given, tuple) else (given,)
+    return _known(items[0]), _known(items[-1])
 
 
 def _window(op: Op) -> Window:
     return Window(*(_pair(op.attr(name)) for name in ("kernel_size", "stride", "padding", "dilation")))
 
 
-def _one_hot(op: Op, ctx: Context, channels: int, kernel: tuple[int, int], dtype: DType) -> Value:
+def _one_hot(op: Op, ctx: Context, channels: int, kernel: tuple[int, ...], dtype: DType) -> Value:
     """[channels * window, 1, *kernel]: output channel c * window + k is entry k of channel c's window."""
     import torch
 
@@ -87,7 +86,8 @@ def _one_hot(op: Op, ctx: Context, channels: int, kernel: tuple[int, int], dtype
 
 
 @rewrite(aten.im2col.default)
-def lower_im2col(op: Op, ctx: Context) -> Value:
+def im2col(op: Op, ctx: Context) -> Value:
+    """A grouped convolution for floats, two gathers for booleans."""
     x, window = source(op), _window(op)
     wanted = result_type(op).shape
     batch, channels, height, width = (1,) * (4 - x.rank) + static(x.tensor)
@@ -109,7 +109,7 @@ def lower_im2col(op: Op, ctx: Context) -> Value:
 
 
 @rewrite(aten.col2im.default)
-def lower_col2im(op: Op, ctx: Context) -> Value:
+def col2im(op: Op, ctx: Context) -> Value:
     """Windows are added where they overlap: a transposed convolution with the same weight."""
     x, window = source(op), _window(op)
     size = _pair(op.attr("output_size"))
@@ -134,9 +134,4 @@ def lower_col2im(op: Op, ctx: Context) -> Value:
     return reshaped(convolved_transposed(image, weight, None, window, channels, extra), wanted)
 
 
-RULES: list[Rule] = [
-    rewrite(aten.unfold.default, name="lower_unfold")(_unfold),
-    rewrite(aten.unfold_copy.default, name="lower_unfold_copy")(_unfold),
-    lower_im2col,
-    lower_col2im,
-]
+RULES: list[Rule] = [unfold, im2col, col2im]

@@ -51,9 +51,9 @@ class Weighted:
             return mil.mul(self.weight, scale)
         assert scale is not None
         rank, entries = self.weight.rank, scale.shape[0]
-        groups = self.op.attr("groups") or 1
         if self.op.name != "mil.conv_transpose":
             return mil.mul(self.weight, mil.reshape(scale, (entries, *[1] * (rank - 1))))
+        groups = self.op.attr("groups") or 1
         if groups == 1 or entries == 1:
             return mil.mul(self.weight, mil.reshape(scale, (1, entries, *[1] * (rank - 2))))
         assert isinstance(groups, int)

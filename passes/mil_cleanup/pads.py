@@ -116,7 +116,7 @@ def pad_in_conv(op: Op, x: Value) -> Value:
     return rebuild(op, x=x, pad_type="custom", pad=_window(op, pad, x.rank))
 
 
-@rewrite(mil.avg_pool(mil.pad(x, rest), rest))
+@rewrite(mil.avg_pool(rest, x=mil.pad(x, rest)))
 def pad_in_avg_pool(op: Op, x: Value) -> Value:
     """An average pool that counts its padding pads with zeros by itself.
 
@@ -139,7 +139,7 @@ _NONNEGATIVE = (mil.relu, mil.relu6, mil.sigmoid, mil.abs, mil.square)
 _SOURCES = any_of(*(source(tensor("source"), rest) for source in _NONNEGATIVE))
 
 
-@rewrite(any_of(mil.max_pool(mil.pad(_SOURCES, rest), rest), mil.max_pool(mil.pad(x, rest), rest)))
+@rewrite(any_of(mil.max_pool(rest, x=mil.pad(_SOURCES, rest)), mil.max_pool(rest, x=mil.pad(x, rest))))
 def pad_in_max_pool(op: Op, source: Value | None) -> Value:
     """A max pool ignores its padding: zeros in front of it never win over what is never negative.
 

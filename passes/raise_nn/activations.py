@@ -1,8 +1,8 @@
 """Activations.
 
-    %y = aten.hardswish.default(%x)                                ->      %y = nn.hard_swish(%x)
-    %y = aten._log_softmax.default(%x) {dim=-1, half_to_float=false}
-                                                                   ->      %y = nn.log_softmax(%x) {axis=-1}
+%y = aten.hardswish.default(%x)                                ->      %y = nn.hard_swish(%x)
+%y = aten._log_softmax.default(%x) {dim=-1, half_to_float=false}
+->      %y = nn.log_softmax(%x) {axis=-1}
 """
 
 from __future__ import annotations
@@ -34,26 +34,31 @@ def _same(name: str, target: OpDef) -> Rule:
 
 @rewrite(aten.gelu.default)
 def raise_gelu(op: Op) -> Value:
+    """Whichever approximation."""
     return nn.gelu(op.value("self"), approximate=op.attr("approximate"))
 
 
 @rewrite(aten.softplus.default)
 def raise_softplus(op: Op) -> Value:
+    """With its threshold."""
     return nn.softplus(op.value("self"), beta=number(op, "beta"), threshold=number(op, "threshold"))
 
 
 @rewrite(aten.glu.default)
 def raise_glu(op: Op) -> Value:
+    """Along any axis."""
     return nn.glu(op.value("self"), axis=integer(op, "dim"))
 
 
 @rewrite(aten.log_softmax.int)
 def raise_log_softmax(op: Op) -> Value:
+    """In the dtype asked for."""
     return _log_softmax(op)
 
 
 @rewrite(aten._log_softmax.default)
 def raise_internal_log_softmax(op: Op) -> Value:
+    """What export leaves of it."""
     return _log_softmax(op)
 
 

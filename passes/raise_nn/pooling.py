@@ -1,7 +1,7 @@
 """Adaptive pools, and the ops that move pixels between space and channels.
 
-    %y, %indices = aten.adaptive_max_pool2d.default(%x) {output_size=[2, 2]}
-        ->      %y = nn.adaptive_max_pool(%x) {size=[2, 2]}
+%y, %indices = aten.adaptive_max_pool2d.default(%x) {output_size=[2, 2]}
+->      %y = nn.adaptive_max_pool(%x) {size=[2, 2]}
 """
 
 from __future__ import annotations
@@ -30,16 +30,19 @@ def _pool(name: str, target: OpDef, space: int) -> Rule:
 
 @rewrite(aten.pixel_shuffle.default)
 def raise_pixel_shuffle(op: Op) -> Value:
+    """Channels to space."""
     return nn.pixel_shuffle(op.value("self"), factor=integer(op, "upscale_factor"))
 
 
 @rewrite(aten.pixel_unshuffle.default)
 def raise_pixel_unshuffle(op: Op) -> Value:
+    """Space to channels."""
     return nn.pixel_unshuffle(op.value("self"), factor=integer(op, "downscale_factor"))
 
 
 @rewrite(aten.channel_shuffle.default)
 def raise_channel_shuffle(op: Op) -> Value:
+    """Groups of channels in turn."""
     return nn.channel_shuffle(op.value("self"), groups=integer(op, "groups"))
 
 

@@ -1,7 +1,7 @@
 """Recurrent layers.
 
-    %y, %h, %c = aten.lstm.input(%x, [%h0, %c0], [%w_ih, %w_hh, %b_ih, %b_hh]) {has_biases=true, num_layers=1, ...}
-        ->      %y, %h, %c = nn.lstm(%x, %h0, %c0, [%w_ih, %w_hh, %b_ih, %b_hh]) {layers=1}
+%y, %h, %c = aten.lstm.input(%x, [%h0, %c0], [%w_ih, %w_hh, %b_ih, %b_hh]) {has_biases=true, num_layers=1, ...}
+->      %y, %h, %c = nn.lstm(%x, %h0, %c0, [%w_ih, %w_hh, %b_ih, %b_hh]) {layers=1}
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def raise_lstm(op: Op) -> tuple[Value, ...]:
 
 @rewrite(aten.gru.input)
 def raise_gru(op: Op) -> tuple[Value, ...]:
+    """The weights stay in order."""
     return nn.gru.many(op.value("input"), op.value("hx"), op.variadic("params"), **_settings(op))
 
 

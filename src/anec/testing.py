@@ -52,7 +52,7 @@ def single_op(
 
     bound: dict[str, Any] = {}
     for param, given in defn.bind(args, kwargs).items():
-        if defn.by_name[param].kind is Kind.VARIADIC:
+        if defn.by_name[param].kind is Kind.VARIADIC and isinstance(given, (list, tuple)):
             bound[param] = [enter(param, item) for item in given]
         else:
             bound[param] = enter(param, given)

@@ -122,9 +122,7 @@ def written(tmp_path: Path) -> tuple[Path, int]:
         (TensorType(DType.I32, (20,)), 0, "does not hold i32"),
     ],
 )
-def test_a_wrong_record_is_refused(
-    written: tuple[Path, int], type_: TensorType, shift: int, message: str
-) -> None:
+def test_a_wrong_record_is_refused(written: tuple[Path, int], type_: TensorType, shift: int, message: str) -> None:
     path, record = written
     with pytest.raises(AnecError, match=message):
         reference(path, record + shift, type_)

@@ -16,6 +16,7 @@ from torch.export import Dim
 
 from anec.errors import UsageError
 from anec.frontend import export, from_torch, load_source
+from anec.ir.graph import Module
 from anec.reference.evaluate import evaluate
 
 Rewrite = Callable[..., Path]
@@ -44,13 +45,13 @@ def saved(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_saved_program_is_read(saved: Path) -> None:
+def test_a_saved_program_is_read(saved: Path, sized: Callable[..., Module]) -> None:
     source = load_source(str(saved))
     lifted = from_torch(source.model)
     assert list(lifted.inputs) == ["x", "extra_y"]
     assert [port.name for port in lifted.module.main.signature.outputs] == ["sum", "half"]
     assert {op.origin.path for op in lifted.module.main} >= {"linear"}
-    result = evaluate(lifted.module, lifted.inputs)
+    result = evaluate(sized(lifted.module, lifted.inputs), lifted.inputs)
     x = lifted.inputs["x"]
     eager = source.model.module()(x, {"y": lifted.inputs["extra_y"]})
     torch.testing.assert_close(result["sum"], eager["sum"], rtol=0, atol=0)

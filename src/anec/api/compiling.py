@@ -139,7 +139,7 @@ def compile_source(
     reference = eager_outputs(source, lifted) if check in ("numerics", "all") else None
     inputs = lifted.inputs or None
     watchers = settings.instruments(
-        check, dump, inputs, reference, plugin_names, dump_on=dump_on, extra=extra
+        check, dump, inputs, reference, plugin_names, dump_on=dump_on, extra=extra, lifted=True
     )
     module = lifted.module
     manager = Manager(watchers, inputs)

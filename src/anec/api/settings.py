@@ -11,7 +11,7 @@ from anec.passes.pipelines import PIPELINES, finish
 from anec.pipeline import registry
 from anec.pipeline.instruments import Dump, DumpWhen, ReplayHint, Verify
 from anec.pipeline.manager import Instrument
-from anec.pipeline.spec import Steps, build
+from anec.pipeline.spec import Steps, build, flatten
 
 Check = Literal["off", "rewrites", "numerics", "all"]
 TARGETS = ("iOS15", "iOS16", "iOS17", "iOS18", "iOS26")
@@ -41,7 +41,9 @@ def build_pipeline(passes: str, precision: str = "", io_dtype: str = "fp32") -> 
     text = passes.strip().strip(",")
     parts = [text] if text else []
     if precision:
-        parts.append(finish(precision, io_dtype))
+        given = {step.pass_.name for step in flatten(build(text, PIPELINES))}
+        # A to-fp16 that the user placed, with what it keeps, is not undone by the one of `finish`.
+        parts.append(finish("fp32" if "to-fp16" in given else precision, io_dtype))
     return build(",".join(parts), PIPELINES)
 
 
@@ -54,6 +56,7 @@ def instruments(
     *,
     dump_on: DumpWhen = "change",
     extra: Sequence[Instrument] = (),
+    lifted: bool = False,
 ) -> list[Instrument]:
     """The instruments of a run, in order: those that skip passes, checks, verification, dumps last.
 
@@ -61,7 +64,7 @@ def instruments(
         UsageError: numeric checks without example inputs.
     """
     one_of("check", check, get_args(Check))
-    found: list[Instrument] = [*extra, Verify()]
+    found: list[Instrument] = [*extra, Verify(lifted=lifted)]
     if check in ("rewrites", "all"):
         from anec.pipeline.checks import CheckRewrites
 
@@ -76,5 +79,5 @@ def instruments(
         from anec.pipeline.checks import MeasureLoss
 
         found.append(MeasureLoss(inputs))
-    found.append(Dump(Path(dump), dump_on, inputs, plugins) if dump is not None else ReplayHint())
+    found.append(Dump(Path(dump), dump_on, inputs, plugins, check) if dump is not None else ReplayHint())
     return found

@@ -6,31 +6,73 @@ loses the 1, and an exact rewrite would look wrong.
 
 from __future__ import annotations
 
+import math
+
 import torch
 
-from anec.ir.graph import Value
+from anec.ir.graph import Op, Value
+
+Domain = tuple[float, float]
 
 EDGES: tuple[tuple[float, ...], ...] = (
     (0.0, -0.0, 0.5, -0.5, 1.0, -1.0, 1.5, -1.5, 2.5, -2.5, 3.0, 6.0),  # zeros, ties, corners of activations
     (65504.0, -65504.0),  # the largest float16
     (1e-40, -1e-40, 6e-8, -6e-8),  # subnormal in float32 and in float16
 )
+# Only for rules that promise something about them.
+SPECIAL = (math.inf, -math.inf, math.nan, 1.0, -2.0)
+
+# Ops that take whole numbers as positions, by the start of their names.
+_INDEXING = ("gather", "scatter", "index", "embedding", "take", "one_hot", "slice", "select", "masked")
 
 
-def draw(value: Value, generator: torch.Generator, domain: tuple[float, float] | None = None) -> torch.Tensor:
-    """Random numbers for a value: normal floats, small whole numbers, coin flips; or uniform in ``domain``."""
+def draw(
+    value: Value, generator: torch.Generator, domain: Domain | None = None, *, signed: bool = False
+) -> torch.Tensor:
+    """Random numbers for a value: normal floats, small whole numbers, coin flips; or inside ``domain``.
+
+    Args:
+        value: its dtype and static shape decide.
+        generator: what the numbers come from.
+        domain: both ends included, infinite where there is none.
+        signed: whole numbers may be negative, unless they are positions.
+    """
     shape, dtype = value.shape, value.tensor.dtype
     if dtype.is_float:
-        if domain is not None:
-            low, high = domain
-            return torch.rand(shape, generator=generator, dtype=torch.float64) * (high - low) + low
-        # Scales differ along the last axis, so that swapped or merged axes show.
-        numbers = torch.randn(shape, generator=generator, dtype=torch.float64)
-        return numbers * 1.5 + 0.25
+        return _floats(shape, generator, domain)
     if dtype.is_integer:
-        low, high = domain if domain is not None else (0, _index_limit(value))
-        return torch.randint(int(low), max(int(high), int(low) + 1), shape, generator=generator)
+        limit = _index_limit(value)
+        least = -limit if signed and dtype.range[0] < 0 and not _indexes(value) else 0
+        low, high = (least, limit) if domain is None else _whole(domain, least, limit)
+        return torch.randint(low, max(high, low + 1), shape, generator=generator)
     return torch.rand(shape, generator=generator) < 0.5
+
+
+def _floats(shape: tuple[int, ...], generator: torch.Generator, domain: Domain | None) -> torch.Tensor:
+    if domain is not None and math.isfinite(domain[0]) and math.isfinite(domain[1]):
+        low, high = domain
+        return torch.rand(shape, generator=generator, dtype=torch.float64) * (high - low) + low
+    numbers = torch.randn(shape, generator=generator, dtype=torch.float64) * 1.5 + 0.25
+    if domain is None:
+        return numbers
+    low, high = domain
+    return low + numbers.abs() if math.isfinite(low) else high - numbers.abs()
+
+
+def _whole(domain: Domain, least: int, limit: int) -> tuple[int, int]:
+    low, high = domain
+    first = math.ceil(low) if math.isfinite(low) else least
+    return first, math.floor(high) + 1 if math.isfinite(high) else first + limit
+
+
+def _indexes(value: Value) -> bool:
+    """True when the value may be positions, seen through a few ops that keep its numbers."""
+    level: list[Op] = value.users
+    for _ in range(4):
+        if any(op.defn.root.startswith(_INDEXING) for op in level):
+            return True
+        level = [user for op in level for result in op.results for user in result.users][:64]
+    return False
 
 
 def _index_limit(value: Value) -> int:
@@ -44,15 +86,13 @@ def _index_limit(value: Value) -> int:
 
 
 def edge(
-    value: Value,
-    generator: torch.Generator,
-    numbers: tuple[float, ...],
-    domain: tuple[float, float] | None = None,
+    value: Value, generator: torch.Generator, numbers: tuple[float, ...], domain: Domain | None = None
 ) -> torch.Tensor:
     """Some of ``numbers`` at random places; only those inside ``domain``, and its ends."""
     if not value.tensor.dtype.is_float:
         return draw(value, generator, domain)
     if domain is not None:
-        numbers = tuple(n for n in (*numbers, *domain) if domain[0] <= n <= domain[1])
+        ends = tuple(end for end in domain if math.isfinite(end))
+        numbers = tuple(n for n in (*numbers, *ends) if math.isnan(n) or domain[0] <= n <= domain[1])
     table = torch.tensor(numbers, dtype=torch.float64)
     return table[torch.randint(0, len(numbers), value.shape, generator=generator)]

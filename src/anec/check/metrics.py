@@ -54,12 +54,15 @@ def _plain(number: float) -> float | str:
 
 def compare(name: str, actual: torch.Tensor, reference: torch.Tensor) -> Metric:
     """Compare one output with its reference, in float64."""
+    if actual.is_complex() != reference.is_complex():
+        kinds = f"{actual.dtype}, reference {reference.dtype}"
+        return Metric(name, math.inf, -math.inf, math.inf, problem=kinds)
     if actual.shape != reference.shape:
         shapes = f"shape {tuple(actual.shape)}, reference {tuple(reference.shape)}"
         return Metric(name, math.inf, -math.inf, math.inf, problem=shapes)
     if not reference.is_floating_point() and not reference.is_complex():
         return _compare_whole(name, actual, reference)
-    a, b = actual.to(torch.float64).reshape(-1), reference.to(torch.float64).reshape(-1)
+    a, b = _as_reals(actual), _as_reals(reference)
     problem = _special_places(a, b)
     if problem:
         return Metric(name, math.inf, -math.inf, math.inf, problem=problem)
@@ -73,6 +76,13 @@ def compare(name: str, actual: torch.Tensor, reference: torch.Tensor) -> Metric:
     rel = 0.0 if worst == 0 else worst / peak if peak else math.inf
     psnr = math.inf if rms == 0 else 20 * math.log10(peak / rms) if peak else -math.inf
     return Metric(name, rel, psnr, worst, void=_void(b, peak))
+
+
+def _as_reals(tensor: torch.Tensor) -> torch.Tensor:
+    """The numbers in float64; real and imaginary parts of complex ones."""
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor.resolve_conj())
+    return tensor.to(torch.float64).reshape(-1)
 
 
 def _compare_whole(name: str, actual: torch.Tensor, reference: torch.Tensor) -> Metric:

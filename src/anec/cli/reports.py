@@ -151,7 +151,7 @@ def _required(field) -> bool:  # type: ignore[no-untyped-def]  # a dataclass fie
 
 
 def _default(cls: type, name: str) -> str:
-    from anec.pipeline.spec import format_option
+    from anec.pipeline.options import format_option
 
     return f"default {format_option(getattr(cls, name, None))}"
 

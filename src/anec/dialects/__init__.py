@@ -32,6 +32,6 @@ def _infer(op: Op) -> tuple[Type, ...]:
 
 
 # The IR is below the kernels; it is handed inference here so that importing it loads no torch.
-OpDef.inference = staticmethod(_infer)  # type: ignore[assignment]  # a function, not a method
+OpDef.inference = staticmethod(_infer)
 
 __all__ = ["Dialect", "Packet", "Registry", "aten", "mil", "nn", "registry", "resolve"]

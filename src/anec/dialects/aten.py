@@ -7,8 +7,10 @@ libraries (``torchvision.nms.default``), resolve through torch when first named.
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, MutableMapping
 from importlib import resources
 
 from anec.dialects.namespace import Dialect, Packet
@@ -24,6 +26,10 @@ _RANDOM = frozenset(
 )
 # Arguments that say where and how a tensor lies in memory; they mean nothing in the IR.
 _IGNORED = frozenset({"layout", "device", "pin_memory", "memory_format", "non_blocking", "generator"})
+
+
+# Libraries whose ops torch knows once they are imported.
+_REGISTERED_ON_IMPORT = frozenset({"torchvision", "torchaudio"})
 
 
 class TorchDialect(Dialect):
@@ -113,6 +119,8 @@ def _from_torch(library: str) -> Callable[[str], OpDef | None]:
     def find(name: str) -> OpDef | None:
         import torch
 
+        if library in _REGISTERED_ON_IMPORT and importlib.util.find_spec(library) is not None:
+            importlib.import_module(library)
         packet, _, overload = name.partition(".")
         namespace = getattr(torch.ops, library)
         try:
@@ -129,20 +137,32 @@ def library(name: str) -> TorchDialect:
     return TorchDialect(name, dict, _from_torch(name))
 
 
-class _LazyOps(dict[str, OpDef]):
+class _LazyOps(MutableMapping[str, OpDef]):
     """Schemas by op name, read into definitions when first looked up."""
 
     def __init__(self, schemas: dict[str, str]) -> None:
-        super().__init__()
         self.schemas = schemas
+        self.read: dict[str, OpDef] = {}
 
-    def get(self, name: str, default: OpDef | None = None) -> OpDef | None:  # type: ignore[override]
-        if name not in self.keys() and name in self.schemas:
-            self[name] = definition("aten", self.schemas[name])
-        return super().get(name, default)
+    def __getitem__(self, name: str) -> OpDef:
+        if name not in self.read:
+            self.read[name] = definition("aten", self.schemas[name])
+        return self.read[name]
+
+    def __setitem__(self, name: str, defn: OpDef) -> None:
+        self.read[name] = defn
+
+    def __delitem__(self, name: str) -> None:
+        del self.read[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self.schemas or super().__contains__(name)
+        return name in self.read or name in self.schemas
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.schemas.keys() | self.read.keys())
+
+    def __len__(self) -> int:
+        return len(self.schemas.keys() | self.read.keys())
 
 
 def schemas() -> dict[str, str]:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from importlib import resources
 from typing import Any
 
+from anec.dialects.mil_infer import RULES
 from anec.dialects.namespace import Dialect
 from anec.ir.attrs import freeze
 from anec.ir.opdef import Effect, Kind, Layout, LayoutKind, OpDef, Param, Version
@@ -51,9 +52,9 @@ _REDUCE = (
 ).split()
 _AXIS = "concat split softmax cumsum reduce_argmax reduce_argmin gather gather_along_axis topk argsort".split()
 _CONV = (
-    "conv conv_transpose avg_pool max_pool l2_pool batch_norm instance_norm prelu softplus_parametric upsample_bilinear "
-    "upsample_nearest_neighbor resize_bilinear resize_nearest_neighbor pixel_shuffle pixel_unshuffle depth_to_space "
-    "space_to_depth"
+    "conv conv_transpose avg_pool max_pool l2_pool batch_norm instance_norm prelu softplus_parametric "
+    "upsample_bilinear upsample_nearest_neighbor resize_bilinear resize_nearest_neighbor pixel_shuffle "
+    "pixel_unshuffle depth_to_space space_to_depth"
 ).split()
 _BARRIER = "reshape transpose expand_dims squeeze flatten2d reshape_like stack matmul einsum".split()
 
@@ -110,6 +111,7 @@ def _make() -> dict[str, OpDef]:
             effects=_EFFECTS.get(name, Effect.NONE),
             layout=layouts.get(name, Layout()),
             versions=versions,
+            infer=RULES.get(name),
         )
     # Not in coremltools' table of core ops: it belongs to its dialect `coreml`, from iOS18 on.
     update = (Param("state"), Param("value", domain="T"))

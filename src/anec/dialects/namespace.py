@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 
 from anec.errors import AnecError, UsageError, nearest
 from anec.ir.graph import Value
@@ -26,7 +26,7 @@ class Packet:
         return f"{self._dialect.name}.{self._name}"
 
     def __call__(self, *args: OperandLike | Pattern, **kwargs: object) -> Value | Pattern:
-        return self.default(*args, **kwargs)  # type: ignore[arg-type]  # the overloads of OpDef decide
+        return self.default(*args, **kwargs)
 
 
 class Dialect:
@@ -41,16 +41,16 @@ class Dialect:
     def __init__(
         self,
         name: str,
-        ops: Callable[[], dict[str, OpDef]],
+        ops: Callable[[], MutableMapping[str, OpDef]],
         missing: Callable[[str], OpDef | None] | None = None,
     ) -> None:
         self.name = name
         self._make = ops
         self._missing = missing
-        self._ops: dict[str, OpDef] | None = None
+        self._ops: MutableMapping[str, OpDef] | None = None
 
     @property
-    def ops(self) -> dict[str, OpDef]:
+    def ops(self) -> MutableMapping[str, OpDef]:
         if self._ops is None:
             self._ops = self._make()
         return self._ops
@@ -65,6 +65,10 @@ class Dialect:
         if name.startswith("_"):
             raise AttributeError(name)
         return self.resolve(name)
+
+    def names(self) -> Iterator[str]:
+        """The full names of its ops."""
+        return (f"{self.name}.{name}" for name in self.ops)
 
     def define(self, defn: OpDef) -> OpDef:
         """Add an op.
@@ -114,6 +118,13 @@ class Registry:
         """
         head, _, rest = name.partition(".")
         dialect = self.dialects.get(head)
-        if dialect is None:
-            dialect = self.dialects[head] = self._library(head)
-        return dialect.resolve(rest)
+        if dialect is not None:
+            return dialect.resolve(rest)
+        try:
+            dialect = self._library(head)
+            found = dialect.resolve(rest)
+        except AnecError:
+            known = (defn for known in self.dialects.values() for defn in known.names())
+            raise AnecError(f"there is no op {name}", hint=nearest(name, known)) from None
+        self.dialects[head] = dialect
+        return found

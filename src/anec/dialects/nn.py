@@ -7,6 +7,7 @@ to shape. Every op is lowered to `mil` by rules in ``passes/lower_to_mil``.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from anec.dialects import nn_types
@@ -18,6 +19,7 @@ from anec.ir.types import Type
 
 _POINTWISE = Layout(LayoutKind.ELEMENTWISE)
 _OVER_AXES = Layout(LayoutKind.AXES, axes=("axes",))
+_FIXED = Layout()
 _REQUIRED = object()
 
 
@@ -26,7 +28,7 @@ def _op(
     operands: str,
     *,
     results: int | None = 1,
-    layout: Layout = Layout(),
+    layout: Layout = _FIXED,
     effects: Effect = Effect.NONE,
     infer: Callable[[Op], tuple[Type, ...]] | None = None,
     doc: str,
@@ -67,17 +69,16 @@ def _norms() -> list[OpDef]:
 
 
 def _activations() -> list[OpDef]:
-    def act(name: str, doc: str, **attrs: object) -> OpDef:
-        return _op(name, "x", layout=_POINTWISE, doc=doc, **attrs)
-
+    act = partial(_op, operands="x", layout=_POINTWISE)
     return [
-        act("gelu", "x * Phi(x); `approximate` is none, tanh or sigmoid (x * sigmoid(1.702 x))", approximate="none"),
-        act("silu", "x * sigmoid(x)"),
-        act("mish", "x * tanh(softplus(x))"),
-        act("hard_swish", "x * relu6(x + 3) / 6"),
-        act("hard_sigmoid", "relu6(x + 3) / 6"),
-        act("softplus", "log(1 + exp(beta x)) / beta, x where beta x > threshold", beta=1.0, threshold=20.0),
-        act("log_sigmoid", "log(sigmoid(x))"),
+        act("gelu", approximate="none",
+            doc="x * Phi(x); `approximate` is none, tanh or sigmoid (x * sigmoid(1.702 x))"),
+        act("silu", doc="x * sigmoid(x)"),
+        act("mish", doc="x * tanh(softplus(x))"),
+        act("hard_swish", doc="x * relu6(x + 3) / 6"),
+        act("hard_sigmoid", doc="relu6(x + 3) / 6"),
+        act("softplus", doc="log(1 + exp(beta x)) / beta, x where beta x > threshold", beta=1.0, threshold=20.0),
+        act("log_sigmoid", doc="log(sigmoid(x))"),
         _op("glu", "x", axis=-1, doc="first half * sigmoid(second half) along `axis`"),
         _op("log_softmax", "x", axis=_REQUIRED, layout=Layout(LayoutKind.AXES, axes=("axis",)),
             doc="x - logsumexp(x) along `axis`"),

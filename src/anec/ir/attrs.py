@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Union
@@ -11,6 +12,9 @@ from typing import Union
 from anec.errors import AnecError
 from anec.ir.dims import Expr
 from anec.ir.types import DType
+
+# Neither lone surrogates, which UTF-8 cannot hold, nor what some tools take for the end of a line.
+_PLAIN = re.compile("[^\ud800-\udfff\x7f-\xa0\u2028\u2029]*")
 
 Attr = Union[None, bool, int, float, str, DType, Expr, "tuple[Attr, ...]"]
 
@@ -47,7 +51,7 @@ def freeze(value: object) -> Attr:
         if type(value).__module__ == "numpy":
             return freeze(value.item())  # type: ignore[union-attr]  # numpy scalars subclass int and float
         return value
-    if isinstance(value, Sequence):
+    if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray, memoryview)):
         return tuple(freeze(item) for item in value)
     if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
         return freeze(value.item())
@@ -72,8 +76,17 @@ def attr_key(value: Attr) -> str:
     return format_attr(value)
 
 
+def format_text(text: str) -> str:
+    """A string in quotes, readable beyond ASCII, on one line and encodable whatever it holds."""
+    quoted = json.dumps(text, ensure_ascii=False)
+    return quoted if _PLAIN.fullmatch(quoted) else json.dumps(text)
+
+
 def format_attr(value: Attr) -> str:
-    """The canonical text of an attribute; the parser reads it back."""
+    """The canonical text of an attribute; the parser reads it back.
+
+    Never raises: what is no attribute shows as Python writes it.
+    """
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -83,7 +96,9 @@ def format_attr(value: Attr) -> str:
     if isinstance(value, float):
         return repr(value)
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
+        return format_text(value)
     if isinstance(value, Expr):
         return f"({value})"
-    return "[" + ", ".join(format_attr(item) for item in value) + "]"
+    if isinstance(value, (tuple, list)):
+        return "[" + ", ".join(format_attr(item) for item in value) + "]"
+    return f"<{value!r}>"

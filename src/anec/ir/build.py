@@ -86,9 +86,10 @@ class Builder:
         try:
             if types is None:
                 types = infer_types(op)
-        except AnecError as error:
+        except BaseException as error:
             op.drop_uses()
-            error.where = error.where or op.origin.place or None
+            if isinstance(error, AnecError):
+                error.where = error.where or op.origin.place or None
             raise
         for index, type_ in enumerate(types):
             stem = names[index] if names else self.name or defn.root
@@ -135,7 +136,9 @@ def infer_types(op: Op) -> tuple[Type, ...]:
         AnecError: the op's arguments do not fit, or it has no kernel.
     """
     if op.defn.infer is not None:
-        return op.defn.infer(op)
+        types = op.defn.infer(op)
+        if types is not None:
+            return types
     if OpDef.inference is None:
         raise AnecError("no dialect is loaded", hint="import anec first")
     return OpDef.inference(op)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import difflib
-import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from anec.ir.graph import Graph, Module
-from anec.ir.printer import print_graph, print_op
+from anec.ir.graph import Graph, Module, Value
+from anec.ir.printer import print_graph
 
 
 def same(left: Module, right: Module, *, names: bool = True) -> bool:
-    """True when two modules say the same; origins do not count.
+    """True when two modules say the same; origins and metadata do not count.
 
     Args:
+        left: one module.
+        right: the other.
         names: compare the names of values too; otherwise up to renaming.
     """
     return not differences(left, right, names=names)
@@ -44,20 +47,24 @@ def _graph_differences(left: Graph, right: Graph, names: bool) -> list[str]:
 def _lines(graph: Graph, names: bool) -> list[str]:
     """The graph's lines without origins; with values numbered by position when names do not count."""
     if names:
-        text = print_graph(graph).splitlines()
-        head = [line for line in text if line.startswith(("func", "  note")) or " = weight " in line]
-        return [*head, *("  " + print_op(op, origin=False) for op in graph.ops()), text[-2]]
-    numbers: dict[str, str] = {}
-    for value in (*graph.inputs, *graph.weights.values()):
-        numbers[value.name] = f"v{len(numbers)}"
-    for op in graph.ops():
-        for value in op.results:
-            numbers[value.name] = f"v{len(numbers)}"
-    return [_renumber(line, numbers) for line in _lines(graph, names=True)[1:]]
+        return print_graph(graph, origins=False).splitlines()
+    with _numbered(graph):
+        return print_graph(graph, origins=False).splitlines()
 
 
-def _renumber(line: str, numbers: dict[str, str]) -> str:
-    return re.sub(r"%([A-Za-z_]\w*)", lambda m: "%" + numbers.get(m.group(1), m.group(1)), line)
+@contextmanager
+def _numbered(graph: Graph) -> Iterator[None]:
+    """Name every value by its position for a while."""
+    values: list[Value] = [*graph.inputs, *graph.weights.values()]
+    values += [value for op in graph.ops() for value in op.results]
+    names = [value.name for value in values]
+    try:
+        for index, value in enumerate(values):
+            value.name = f"v{index}"
+        yield
+    finally:
+        for value, name in zip(values, names, strict=True):
+            value.name = name
 
 
 def unified(left: Module, right: Module, *, first: str = "first", second: str = "second") -> str:

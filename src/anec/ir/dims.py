@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Union
 
 from anec.errors import AnecError
 
@@ -41,6 +40,11 @@ class Atom:
             return f"{self.name}({left}, {right})"
         symbol = {"floordiv": "//", "mod": "%"}[self.name]
         return f"{_bracket(left)}{symbol}{_bracket(right)}"
+
+    @property
+    def is_plain(self) -> bool:
+        """True when the text needs no brackets in a product."""
+        return not self.args or self.name in ("max", "min")
 
     def sort_key(self) -> str:
         return str(self)
@@ -94,9 +98,9 @@ class Expr:
     def __str__(self) -> str:
         text = ""
         for monomial, coefficient in self.terms:
-            factors = [str(atom) if not atom.args or atom.name in ("max", "min") else f"({atom})" for atom in monomial]
-            if len(factors) == 1 and coefficient == 1 and len(self.terms) == 1:
-                return str(monomial[0])
+            # -(S//2) keeps its brackets: Python reads -S//2 as (-S)//2.
+            alone = len(monomial) == 1 and coefficient == 1
+            factors = [str(atom) if alone or atom.is_plain else f"({atom})" for atom in monomial]
             if abs(coefficient) != 1 or not factors:
                 factors.insert(0, str(abs(coefficient)))
             sign = "-" if coefficient < 0 else "+"
@@ -120,7 +124,7 @@ class Expr:
         return found
 
 
-Dim = Union[int, Expr]
+Dim = int | Expr
 
 
 def _bracket(text: str) -> str:
@@ -150,8 +154,18 @@ def _atom(name: str, left: Dim, right: Dim) -> Dim:
     return Expr((((Atom(name, (left, right)),), 1),))
 
 
+def _check_divisor(divisor: Dim) -> None:
+    if divisor == 0:
+        raise AnecError("a dimension is divided by 0")
+
+
 def floordiv(left: Dim, right: Dim) -> Dim:
-    """``left // right``, with whole multiples of a constant divisor taken out."""
+    """``left // right``, with whole multiples of a constant divisor taken out.
+
+    Raises:
+        AnecError: a division by 0.
+    """
+    _check_divisor(right)
     if isinstance(left, int) and isinstance(right, int):
         return left // right
     if left == right:
@@ -170,9 +184,16 @@ def floordiv(left: Dim, right: Dim) -> Dim:
 
 
 def mod(left: Dim, right: Dim) -> Dim:
-    """``left % right``."""
+    """``left % right``.
+
+    Raises:
+        AnecError: a division by 0.
+    """
+    _check_divisor(right)
     if isinstance(left, int) and isinstance(right, int):
         return left % right
+    if left == right:
+        return 0
     if isinstance(right, int) and isinstance(left, Expr):
         rest = _normal({m: c % right for m, c in left.terms if c % right})
         if isinstance(rest, int):
@@ -204,7 +225,7 @@ def evaluate(dim: Dim, sizes: Mapping[str, int]) -> int:
     """Return the dimension's value for given symbol sizes.
 
     Raises:
-        AnecError: a symbol has no size.
+        AnecError: a symbol has no size, or a divisor is 0 for these sizes.
     """
     if isinstance(dim, int):
         return dim
@@ -220,10 +241,9 @@ def _evaluate_atom(atom: Atom, sizes: Mapping[str, int]) -> int:
             raise AnecError(f"the dimension symbol {atom.name} has no size", hint="declare it in `dims`")
         return sizes[atom.name]
     left, right = (evaluate(arg, sizes) for arg in atom.args)
-    if atom.name == "floordiv":
-        return left // right
-    if atom.name == "mod":
-        return left % right
+    if atom.name in ("floordiv", "mod"):
+        _check_divisor(right)
+        return left // right if atom.name == "floordiv" else left % right
     return max(left, right) if atom.name == "max" else min(left, right)
 
 
@@ -260,49 +280,52 @@ class _Reader:
     def peek(self) -> str:
         return self.tokens[self.position] if self.position < len(self.tokens) else ""
 
-    def next(self) -> str:
-        token = self.peek()
+    def take(self) -> str:
+        word = self.peek()
         self.position += 1
-        return token
+        return word
 
-    def expect(self, token: str) -> None:
-        if self.next() != token:
+    def expect(self, wanted: str) -> None:
+        if self.take() != wanted:
             raise AnecError(f"cannot read the dimension {self.text!r}")
 
     def sum(self) -> Dim:
         sign = -1 if self.peek() == "-" else 1
         if sign < 0:
-            self.next()
+            self.take()
         total = sign * self.product()
         while self.peek() in ("+", "-"):
-            minus = self.next() == "-"
+            minus = self.take() == "-"
             term = self.product()
             total = total - term if minus else total + term
         return total
 
     def product(self) -> Dim:
-        value = self.atom()
+        value = self.factor()
         while self.peek() in ("*", "//", "%"):
-            operator = self.next()
-            right = self.atom()
-            value = value * right if operator == "*" else floordiv(value, right) if operator == "//" else mod(value, right)
+            operator = self.take()
+            right = self.factor()
+            if operator == "*":
+                value = value * right
+            else:
+                value = floordiv(value, right) if operator == "//" else mod(value, right)
         return value
 
-    def atom(self) -> Dim:
-        token = self.next()
-        if token == "(":
+    def factor(self) -> Dim:
+        word = self.take()
+        if word == "(":
             inner = self.sum()
             self.expect(")")
             return inner
-        if token in ("max", "min") and self.peek() == "(":
-            self.next()
+        if word in ("max", "min") and self.peek() == "(":
+            self.take()
             left = self.sum()
             self.expect(",")
             right = self.sum()
             self.expect(")")
-            return maximum(left, right) if token == "max" else minimum(left, right)
-        if token.isdigit():
-            return int(token)
-        if not re.fullmatch(r"[A-Za-z_]\w*", token):
+            return maximum(left, right) if word == "max" else minimum(left, right)
+        if word.isdigit():
+            return int(word)
+        if not re.fullmatch(r"[A-Za-z_]\w*", word):
             raise AnecError(f"cannot read the dimension {self.text!r}")
-        return symbol(token)
+        return symbol(word)

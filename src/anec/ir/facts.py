@@ -41,11 +41,11 @@ def scalar_of(operand: Operand) -> float | int | bool | None:
     """The number of a literal scalar or of a weight with one element; None for anything else."""
     if isinstance(operand, Literal):
         return _single(operand.value)
-    if isinstance(operand, Value) and operand.weight is not None and operand.weight.data is not None:
-        if operand.weight.type.size == 1:
-            number = operand.weight.tensor().reshape(()).item()
-            return number if isinstance(number, (bool, int, float)) else None
-    return None
+    weight = operand.weight if isinstance(operand, Value) else None
+    if weight is None or weight.data is None or weight.type.size != 1:
+        return None
+    number = weight.tensor().reshape(()).item()
+    return number if isinstance(number, (bool, int, float)) else None
 
 
 def _single(value: Attr) -> float | int | bool | None:
@@ -167,6 +167,39 @@ def _add(ranges: list[Range]) -> Range:
     return Range(lower, upper, a.finite and b.finite)
 
 
+def _subtract(ranges: list[Range]) -> Range:
+    a, b = ranges[:2]
+    return _add([a, Range(-b.upper, -b.lower, b.finite)])
+
+
+def _multiply(ranges: list[Range]) -> Range:
+    a, b = ranges[:2]
+    corners = [x * y for x in (a.lower, a.upper) for y in (b.lower, b.upper)]
+    if any(math.isnan(corner) for corner in corners):
+        return ANYTHING
+    return Range(min(corners), max(corners), a.finite and b.finite and all(map(math.isfinite, corners)))
+
+
+def _divide(ranges: list[Range]) -> Range:
+    a, b = ranges[:2]
+    if b.lower <= 0 <= b.upper:
+        return ANYTHING
+    return _multiply([a, Range(min(1 / b.lower, 1 / b.upper), max(1 / b.lower, 1 / b.upper), b.finite)])
+
+
+def _sqrt(ranges: list[Range]) -> Range:
+    if ranges[0].lower < 0:
+        return ANYTHING
+    return Range(math.sqrt(ranges[0].lower), math.sqrt(ranges[0].upper), ranges[0].finite)
+
+
+def _rsqrt(ranges: list[Range]) -> Range:
+    # An epsilon only makes the result smaller.
+    if ranges[0].lower <= 0:
+        return ANYTHING
+    return Range(0.0, 1 / math.sqrt(ranges[0].lower), ranges[0].finite)
+
+
 def _join(ranges: list[Range]) -> Range:
     return Range(min(r.lower for r in ranges), max(r.upper for r in ranges), all(r.finite for r in ranges))
 
@@ -195,7 +228,19 @@ _BY_ROOT: dict[str, Callable[[list[Range]], Range]] = {
 }
 
 
+# Only as MIL has them: torch's carry alpha and rounding modes.
+_OF_MIL: dict[str, Callable[[list[Range]], Range]] = {
+    "mil.mul": _multiply,
+    "mil.sub": _subtract,
+    "mil.real_div": _divide,
+    "mil.sqrt": _sqrt,
+    "mil.rsqrt": _rsqrt,
+}
+
+
 def _rule(op: Op) -> Callable[[list[Range]], Range] | None:
     if op.defn.root == "add" and not op.attrs and len(op.operands) == 2:
         return _add
+    if op.name in _OF_MIL and all(value.tensor.dtype.is_float for value in op.inputs):
+        return _OF_MIL[op.name]
     return _BY_ROOT.get(op.defn.root)

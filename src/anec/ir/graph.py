@@ -54,7 +54,9 @@ class Value:
 
     __slots__ = ("graph", "index", "name", "op", "type", "uses", "weight")
 
-    def __init__(self, name: str, type_: Type, *, op: Op | None = None, index: int = 0, weight: Weight | None = None):
+    def __init__(
+        self, name: str, type_: Type, *, op: Op | None = None, index: int = 0, weight: Weight | None = None
+    ) -> None:
         self.name = name
         self.type = type_
         self.op = op
@@ -229,6 +231,13 @@ class Op:
         if self.graph is not None:
             self.graph.notify("op_changed", self)
 
+    def drop_attr(self, name: str) -> None:
+        """Let the attribute ``name`` have its default again."""
+        if name in self.attrs:
+            del self.attrs[name]
+            if self.graph is not None:
+                self.graph.notify("op_changed", self)
+
     def is_before(self, other: Op) -> bool:
         """True when the op stands earlier in the graph than ``other``."""
         return self._key < other._key
@@ -237,8 +246,6 @@ class Op:
         for index, operand in enumerate(self._operands):
             if isinstance(operand, Value):
                 operand.uses.pop((self, index), None)
-
-
 
 
 class Listener(Protocol):
@@ -255,7 +262,19 @@ _STEP = 1 << 32
 class Graph:
     """A function: inputs, weights it uses, ops in order, outputs."""
 
-    __slots__ = ("first", "inputs", "last", "listeners", "name", "op_count", "outputs", "signature", "values", "weights")
+    __slots__ = (
+        "_taken",
+        "first",
+        "inputs",
+        "last",
+        "listeners",
+        "name",
+        "op_count",
+        "outputs",
+        "signature",
+        "values",
+        "weights",
+    )
 
     def __init__(self, name: str = "main") -> None:
         self.name = name
@@ -268,6 +287,8 @@ class Graph:
         self.first: Op | None = None
         self.last: Op | None = None
         self.op_count = 0
+        # By base: all numbers below are taken. Only saves counting; names never depend on the past.
+        self._taken: dict[str, int] = {}
 
     def __iter__(self) -> Iterator[Op]:
         return self.ops()
@@ -304,17 +325,26 @@ class Graph:
         base = legal_name(base)
         if base not in self.values:
             return base
-        stem = re.sub(r"_\d+$", "", base)
-        number = 1
-        while f"{stem}_{number}" in self.values:
+        number = self._taken.get(base, 1)
+        while f"{base}_{number}" in self.values:
             number += 1
-        return f"{stem}_{number}"
+        self._taken[base] = number
+        return f"{base}_{number}"
 
     def rename(self, value: Value, name: str) -> None:
         """Give ``value`` the name ``name``, made unique."""
-        self.values.pop(value.name, None)
+        self._release(value)
         value.name = self.unique_name(name)
         self.values[value.name] = value
+
+    def _release(self, value: Value) -> None:
+        """Let the name of ``value`` be free again."""
+        if self.values.get(value.name) is not value:
+            return
+        del self.values[value.name]
+        base, _, number = value.name.rpartition("_")
+        if number.isdecimal() and base in self._taken:
+            self._taken[base] = min(self._taken[base], max(1, int(number)))
 
     def _adopt(self, value: Value) -> Value:
         value.name = self.unique_name(value.name)
@@ -342,14 +372,14 @@ class Graph:
         if value.uses or value.is_output or value.weight is None:
             raise AnecError(f"%{value.name} is still used")
         del self.weights[value.weight.name]
-        del self.values[value.name]
+        self._release(value)
         value.graph = None
 
     def remove_input(self, value: Value) -> None:
         if value.uses or value.is_output:
             raise AnecError(f"%{value.name} is still used")
         self.inputs = [v for v in self.inputs if v is not value]
-        del self.values[value.name]
+        self._release(value)
         value.graph = None
 
     def insert(self, op: Op, *, before: Op | None = None) -> Op:
@@ -400,7 +430,7 @@ class Graph:
         else:
             op.next.prev = op.prev
         for result in op.results:
-            self.values.pop(result.name, None)
+            self._release(result)
             result.graph = None
         op.graph = None
         self.op_count -= 1

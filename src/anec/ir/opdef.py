@@ -118,7 +118,7 @@ class OpDef:
         layout: the layout slot.
         versions: the parameters by target, oldest first; empty when there is one version.
         verify: an extra check, raising AnecError.
-        infer: result types, where running the kernel on fake tensors cannot give them.
+        infer: result types without running the kernel on fake tensors; None leaves a form to the kernel.
         doc: one line.
     """
 
@@ -130,7 +130,7 @@ class OpDef:
     layout: Layout = Layout()
     versions: tuple[Version, ...] = ()
     verify: Callable[[Op], None] | None = None
-    infer: Callable[[Op], tuple[Type, ...]] | None = None
+    infer: Callable[[Op], tuple[Type, ...] | None] | None = None
     doc: str = ""
     by_name: Mapping[str, Param] = field(init=False, repr=False)
     operand_params: tuple[Param, ...] = field(init=False, repr=False)
@@ -188,8 +188,11 @@ class OpDef:
             bound[name] = arg
         return bound
 
+    # Without a pattern among the arguments the first overload is meant; mypy cannot say "no Pattern".
     @overload
-    def __call__(self, *args: OperandLike, **kwargs: object) -> Value: ...
+    def __call__(  # type: ignore[overload-overlap]  # see above
+        self, *args: OperandLike, **kwargs: object
+    ) -> Value: ...
     @overload
     def __call__(self, *args: Pattern | OperandLike, **kwargs: object) -> Pattern: ...
     def __call__(self, *args: object, **kwargs: object) -> Value | Pattern:

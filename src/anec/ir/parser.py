@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from pathlib import Path
 from typing import Protocol
 
 from anec.errors import AnecError
-from anec.ir.attrs import Attr, Literal
-from anec.ir.dims import Bounds, parse_dim
+from anec.ir.attrs import Attr, Literal, format_attr
+from anec.ir.dims import Bounds
 from anec.ir.graph import Graph, Module, Op, Origin, Value
 from anec.ir.opdef import Kind, OpDef, Operand
 from anec.ir.printer import MAGIC
+from anec.ir.reading import LineReader, parse_type
 from anec.ir.signature import Port, PortKind
-from anec.ir.types import DTYPES, StateType, TensorType, Type
+from anec.ir.types import DTYPES, DType, TensorType, Type
 from anec.ir.weights import FileData, Weight
 
 
@@ -40,107 +39,10 @@ def parse_module(text: str, registry: Registry, *, folder: Path | None = None, s
     return _Parser(text, registry, folder, source).module()
 
 
-def parse_type(text: str) -> Type:
-    """Parse ``"f16[1,S]"`` or ``"state<f16[1]>"``.
-
-    Raises:
-        AnecError: the text is not a type.
-    """
-    text = text.strip()
-    if text.startswith("state<") and text.endswith(">"):
-        inner = parse_type(text[6:-1])
-        if isinstance(inner, TensorType):
-            return StateType(inner)
-    match = re.fullmatch(r"([a-z]\w*)\[(.*)\]", text)
-    if match is None or match.group(1) not in DTYPES:
-        raise AnecError(f"{text!r} is not a type", hint="write f32[1,2] or state<f16[1,2]>")
-    return TensorType(DTYPES[match.group(1)], tuple(parse_dim(dim) for dim in _split_dims(match.group(2))))
-
-
-def _split_dims(text: str) -> list[str]:
-    parts, depth, start = [], 0, 0
-    for i, char in enumerate(text):
-        depth += (char == "(") - (char == ")")
-        if char == "," and depth == 0:
-            parts.append(text[start:i])
-            start = i + 1
-    return [*parts, text[start:]] if text.strip() else []
-
-
-_TOKEN = re.compile(
-    r"""\s*(?:
-        (?P<value>%[A-Za-z_]\w*) | (?P<string>"(?:[^"\\]|\\.)*") |
-        (?P<number>-?(?:\d+\.\d*(?:e[-+]?\d+)?|\d+e[-+]?\d+|\.\d+|\d+)) | (?P<minus>-(?=inf|nan)) |
-        (?P<word>[A-Za-z_][\w.]*) | (?P<arrow>->) | (?P<mark>[\[\](){},=:@+;<>|])
-    )""",
-    re.VERBOSE,
-)
-
-
-class _Parser:
+class _Parser(LineReader):
     def __init__(self, text: str, registry: Registry, folder: Path | None, source: str) -> None:
-        self.lines = text.splitlines()
-        self.registry, self.folder, self.source = registry, folder, source
-        self.number = 0
-        self.line = ""
-        self.position = 0
-
-    # -- lines and tokens --------------------------------------------------------------------------
-
-    def error(self, message: str, hint: str | None = None) -> AnecError:
-        low, high = max(0, self.number - 3), self.number + 2
-        shown = [f"{'>' if i + 1 == self.number else ' '} {line}" for i, line in enumerate(self.lines)]
-        return AnecError(
-            message, where=f"{self.source}:{self.number}", window="\n".join(shown[low:high]) or None, hint=hint
-        )
-
-    def next_line(self) -> bool:
-        """Go to the next line that holds something."""
-        while self.number < len(self.lines):
-            self.line, self.position = self.lines[self.number], 0
-            self.number += 1
-            stripped = self.line.strip()
-            if stripped and not stripped.startswith(";"):
-                return True
-        return False
-
-    def peek(self) -> str:
-        match = _TOKEN.match(self.line, self.position)
-        return match.group(match.lastgroup or 0) if match else ""
-
-    def take(self) -> str:
-        match = _TOKEN.match(self.line, self.position)
-        if match is None:
-            rest = self.line[self.position :].strip()
-            raise self.error(f"unexpected {rest[:20]!r}" if rest else "the line ends too early")
-        self.position = match.end()
-        return match.group(match.lastgroup or 0)
-
-    def expect(self, wanted: str) -> None:
-        found = self.peek()
-        if found != wanted:
-            raise self.error(f"expected {wanted!r}, found {found or 'the end of the line'!r}")
-        self.take()
-
-    def accept(self, wanted: str) -> bool:
-        if self.peek() == wanted:
-            self.take()
-            return True
-        return False
-
-    def value_name(self) -> str:
-        token = self.take()
-        if not token.startswith("%"):
-            raise self.error(f"expected a value such as %x, found {token!r}")
-        return token[1:]
-
-    def string(self) -> str:
-        token = self.take()
-        if not token.startswith('"'):
-            raise self.error(f"expected a string, found {token!r}")
-        return str(json.loads(token))
-
-    # -- grammar -----------------------------------------------------------------------------------
+        super().__init__(text, source)
+        self.registry, self.folder = registry, folder
 
     def module(self) -> Module:
         if not self.next_line() or self.line.strip() != MAGIC:
@@ -154,12 +56,14 @@ class _Parser:
                 module.target = self.take()
                 if not re.fullmatch(r"iOS\d+", module.target):
                     raise self.error(f"unknown target {module.target!r}")
+                self.end()
             elif word == "dims":
                 self.dims(module)
             elif word == "meta":
                 key = self.string()
                 self.expect("=")
                 module.meta[key] = self.string()
+                self.end()
             elif word == "weight":
                 self.reference(module)
             elif word == "func":
@@ -179,6 +83,8 @@ class _Parser:
             if match is None:
                 raise self.error(f"cannot read {part.strip()!r}", "write `dims S in 1..512`")
             name, lower, upper = match.groups()
+            if upper and int(upper) < int(lower):
+                raise self.error(f"{name} has no size in {lower}..{upper}")
             module.dims[name] = Bounds(int(lower), int(upper) if upper else None)
 
     def reference(self, module: Module) -> None:
@@ -192,6 +98,10 @@ class _Parser:
         match = re.match(r"\s*\+(\d+)\s+sha256:([0-9a-f]+)", self.line[self.position :])
         if match is None:
             raise self.error("expected `+offset sha256:digest`")
+        self.position += match.end()
+        self.end()
+        if name in module.weights:
+            raise self.error(f"the weight {name!r} is declared twice")
         data = None
         if self.folder is not None:
             data = FileData((self.folder / path).resolve(), int(match.group(1)), type_)
@@ -205,7 +115,7 @@ class _Parser:
             value = graph.add_input(name, type_)
             if value.name != name:
                 raise self.error(f"two inputs are called %{name}")
-            graph.signature.inputs.append(_make_port(name, type_, extras))
+            graph.signature.inputs.append(self.make_port(name, type_, extras))
             if not self.accept(","):
                 break
         self.expect(")")
@@ -215,11 +125,12 @@ class _Parser:
         while self.peek() != ")":
             name, type_, extras = self.port()
             outputs.append((name, type_))
-            graph.signature.outputs.append(_make_port(name, type_, extras))
+            graph.signature.outputs.append(self.make_port(name, type_, extras))
             if not self.accept(","):
                 break
         self.expect(")")
         self.expect("{")
+        self.end()
         while self.next_line():
             if self.peek() == "return":
                 self.take()
@@ -227,6 +138,7 @@ class _Parser:
                     graph.outputs.append(self.use(graph))
                     if not self.accept(","):
                         break
+                self.end()
                 if len(graph.outputs) != len(outputs):
                     raise self.error(f"{len(outputs)} outputs are declared, {len(graph.outputs)} returned")
                 if not self.next_line() or self.line.strip() != "}":
@@ -245,6 +157,7 @@ class _Parser:
         if self.peek() == "note":
             self.take()
             graph.signature.notes.append(self.string())
+            self.end()
             return
         names: list[str] = []
         if self.peek().startswith("%"):
@@ -252,8 +165,8 @@ class _Parser:
             while self.accept(","):
                 names.append(self.value_name())
             self.expect("=")
-        for name in names:
-            if name in graph.values:
+        for index, name in enumerate(names):
+            if name in graph.values or name in names[:index]:
                 raise self.error(f"%{name} is defined twice")
         if self.peek() == "weight" and len(names) == 1:
             self.weight(module, graph, names[0])
@@ -287,7 +200,10 @@ class _Parser:
         weight = module.weights.setdefault(key, Weight(key, type_))
         if weight.type != type_:
             raise self.error(f"the weight {key!r} is {weight.type} elsewhere")
+        if key in graph.weights:
+            raise self.error(f"the weight {key!r} is %{graph.weights[key].name} already")
         graph.add_weight(weight, name)
+        self.end()
 
     def op(self, graph: Graph, defn: OpDef) -> Op:
         self.expect("(")
@@ -340,69 +256,6 @@ class _Parser:
             raise self.error(f"%{name} is used before it is defined")
         return graph.values[name]
 
-    def attributes(self) -> dict[str, Attr]:
-        self.expect("{")
-        attrs: dict[str, Attr] = {}
-        while self.peek() != "}":
-            name = self.take()
-            self.expect("=")
-            attrs[name] = self.attribute()
-            if not self.accept(","):
-                break
-        self.expect("}")
-        return attrs
-
-    def attribute(self) -> Attr:
-        token = self.peek()
-        if token == "[":
-            self.take()
-            items: list[Attr] = []
-            while self.peek() != "]":
-                items.append(self.attribute())
-                if not self.accept(","):
-                    break
-            self.expect("]")
-            return tuple(items)
-        if token == "(":
-            return parse_dim(self.balanced())
-        if token.startswith('"'):
-            return self.string()
-        self.take()
-        if token == "-":
-            return -float(self.take())
-        words: dict[str, Attr] = {"none": None, "true": True, "false": False, "inf": math.inf, "nan": math.nan}
-        if token in words:
-            return words[token]
-        if token in DTYPES:
-            return DTYPES[token]
-        if re.fullmatch(r"-?\d+", token):
-            return int(token)
-        try:
-            return float(token)
-        except ValueError:
-            raise self.error(f"cannot read the attribute {token!r}") from None
-
-    def balanced(self) -> str:
-        """The text between the parentheses that start here."""
-        start = self.line.index("(", self.position)
-        depth = 0
-        for i in range(start, len(self.line)):
-            depth += (self.line[i] == "(") - (self.line[i] == ")")
-            if depth == 0:
-                self.position = i + 1
-                return self.line[start + 1 : i]
-        raise self.error("a parenthesis is not closed")
-
-    def type(self) -> Type:
-        match = re.match(r"\s*(state<\w+\[[^\]]*\]>|\w+\[[^\]]*\])", self.line[self.position :])
-        if match is None:
-            raise self.error(f"expected a type at {self.line[self.position :].strip()[:20]!r}")
-        self.position += match.end()
-        try:
-            return parse_type(match.group(1))
-        except AnecError as error:
-            raise self.error(error.message, error.hint) from None
-
     def origin(self) -> Origin:
         rest = self.line[self.position :].strip()
         if not rest:
@@ -419,21 +272,39 @@ class _Parser:
                 path = part
         return Origin(path, line, rules)
 
+    def make_port(self, name: str, type_: Type, extras: dict[str, Attr]) -> Port:
+        """The port of an input or output from what stands in braces behind its type."""
+        unknown = sorted(extras.keys() - _PORT_WORDS)
+        if unknown:
+            raise self.error(f"a port has no {unknown[0]!r}", "known: " + ", ".join(sorted(_PORT_WORDS)))
+        boundary, scale, bias = extras.get("boundary"), extras.get("scale", 1.0), extras.get("bias", ())
+        kind, declared = extras.get("kind", PortKind.TENSOR.value), extras.get("type")
+        if kind not in [known.value for known in PortKind]:
+            raise self.error(f"unknown kind {format_attr(kind)}", "known: tensor, image, state")
+        if boundary is not None and not isinstance(boundary, DType):
+            raise self.error(f"the boundary {format_attr(boundary)} is no dtype")
+        if not _is_number(scale) or not isinstance(bias, tuple) or not all(map(_is_number, bias)):
+            raise self.error("scale is a number and bias a list of numbers")
+        try:
+            inner = parse_type(declared) if isinstance(declared, str) else type_
+        except AnecError as error:
+            raise self.error(error.message, error.hint) from None
+        return Port(
+            str(extras.get("name", name)),
+            inner,
+            str(extras.get("path", "")),
+            boundary,
+            PortKind(kind),
+            float(scale),  # type: ignore[arg-type]  # checked above
+            tuple(float(number) for number in bias),  # type: ignore[arg-type]  # checked above
+        )
 
-def _make_port(name: str, type_: Type, extras: dict[str, Attr]) -> Port:
-    bias = extras.get("bias", ())
-    declared = extras.get("type")
-    boundary = extras.get("boundary")
-    scale = extras.get("scale", 1.0)
-    return Port(
-        str(extras.get("name", name)),
-        parse_type(declared) if isinstance(declared, str) else type_,
-        str(extras.get("path", "")),
-        DTYPES[str(boundary)] if boundary is not None else None,
-        PortKind(extras.get("kind", "tensor")),
-        float(scale) if isinstance(scale, (int, float)) else 1.0,
-        tuple(float(b) for b in bias if isinstance(b, (int, float))) if isinstance(bias, tuple) else (),
-    )
+
+_PORT_WORDS = frozenset({"name", "path", "type", "boundary", "kind", "scale", "bias"})
+
+
+def _is_number(value: Attr) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 __all__ = ["Registry", "parse_module", "parse_type"]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from anec.ir.attrs import Literal, format_attr
+from anec.ir.attrs import Literal, format_attr, format_text
 from anec.ir.graph import Graph, Module, Op, Value
 from anec.ir.opdef import Kind
 from anec.ir.signature import Port, PortKind
@@ -29,22 +28,23 @@ def print_module(module: Module, references: Mapping[str, Reference] | None = No
     """The canonical text of a module.
 
     Args:
+        module: what to print; broken graphs print too.
         references: where each weight's bytes are, for texts that must stand by themselves.
     """
     head = [MAGIC, f"module target={module.target}"]
     if module.dims:
         head.append("dims " + ", ".join(f"{name} in {bounds}" for name, bounds in module.dims.items()))
-    head += [f"meta {json.dumps(key)} = {json.dumps(value)}" for key, value in module.meta.items()]
+    head += [f"meta {format_text(key)} = {format_text(value)}" for key, value in module.meta.items()]
     for name, reference in (references or {}).items():
         weight = module.weights.get(name)
         if weight is not None:
-            place = f"{json.dumps(reference.path)} +{reference.offset} sha256:{reference.digest}"
-            head.append(f"weight {json.dumps(name)} : {weight.type} @ {place}")
+            place = f"{format_text(reference.path)} +{reference.offset} sha256:{reference.digest}"
+            head.append(f"weight {format_text(name)} : {weight.type} @ {place}")
     blocks = ["\n".join(head), *(print_graph(graph) for graph in module.functions.values())]
     return "\n\n".join(blocks) + "\n"
 
 
-def print_graph(graph: Graph) -> str:
+def print_graph(graph: Graph, *, origins: bool = True) -> str:
     """The text of one function."""
     signature = graph.signature
     inputs = [
@@ -56,11 +56,11 @@ def print_graph(graph: Graph) -> str:
         port = signature.outputs[i] if i < len(signature.outputs) else None
         outputs.append(_port(port.name if port else f"output{i}", value.type, port, None))
     lines = [f"func {graph.name}({', '.join(inputs)}) -> ({', '.join(outputs)}) {{"]
-    lines += [f"  note {json.dumps(note)}" for note in signature.notes]
+    lines += [f"  note {format_text(note)}" for note in signature.notes]
     for value in graph.weights.values():
         name = value.weight.name if value.weight is not None else "?"
-        lines.append(f"  %{value.name} = weight {json.dumps(name)} : {value.type}")
-    lines += ["  " + print_op(op) for op in graph.ops()]
+        lines.append(f"  %{value.name} = weight {format_text(name)} : {value.type}")
+    lines += ["  " + print_op(op, origin=origins) for op in graph.ops()]
     lines.append(f"  return {', '.join('%' + value.name for value in graph.outputs)}".rstrip())
     lines.append("}")
     return "\n".join(lines)
@@ -72,15 +72,15 @@ def _port(name: str, type_: Type, port: Port | None, value_name: str | None) -> 
         return text
     extras = []
     if value_name is not None and port.name != value_name:
-        extras.append(f"name={json.dumps(port.name)}")
+        extras.append(f"name={format_text(port.name)}")
     if port.path:
-        extras.append(f"path={json.dumps(port.path)}")
+        extras.append(f"path={format_text(port.path)}")
     if port.type != type_:
-        extras.append(f"type={json.dumps(str(port.type))}")
+        extras.append(f"type={format_text(str(port.type))}")
     if port.boundary is not None:
         extras.append(f"boundary={port.boundary}")
     if port.kind is not PortKind.TENSOR:
-        extras.append(f"kind={json.dumps(port.kind.value)}")
+        extras.append(f"kind={format_text(port.kind.value)}")
     if port.scale != 1.0:
         extras.append(f"scale={port.scale!r}")
     if port.bias:
@@ -105,13 +105,14 @@ def print_op(op: Op, *, origin: bool = True) -> str:
 
 def _operands(op: Op) -> list[str]:
     texts: list[str] = []
+    needed = 0
     for param in op.defn.operand_params:
-        slot = op.slot(param.name)
-        items = [_operand(op.operands[i]) for i in slot]
+        operands = [op.operands[i] for i in op.slot(param.name)]
+        items = [_operand(operand) for operand in operands]
         texts.append("[" + ", ".join(items) + "]" if param.kind is Kind.VARIADIC else items[0])
-    while texts and texts[-1] in ("none", "[]"):
-        texts.pop()
-    return texts
+        if any(operand is not None for operand in operands) or len(operands) > 1:
+            needed = len(texts)
+    return texts[:needed]
 
 
 def _operand(operand: Value | Literal | None) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Union
 
 from anec.errors import AnecError
 from anec.ir.dims import Dim, Expr, evaluate
@@ -149,7 +148,7 @@ class StateType:
         return f"state<{self.tensor}>"
 
 
-Type = Union[TensorType, StateType]
+Type = TensorType | StateType
 
 
 def tensor_type(type_: Type) -> TensorType:

@@ -1,0 +1,1 @@
+"""Passes, pipelines as text, the manager that runs them, and the instruments that watch."""

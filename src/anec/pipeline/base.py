@@ -129,7 +129,7 @@ class Pass:
 
     def spec(self) -> str:
         """The pass as pipeline text, with the options that differ from their defaults."""
-        from anec.pipeline.spec import format_option
+        from anec.pipeline.options import format_option
 
         parts = []
         for name, option in self.options().items():

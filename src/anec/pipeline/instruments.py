@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from anec.errors import AnecError, UsageError
-from anec.ir.graph import Module
+from anec.ir.graph import Module, Op, Value
 from anec.ir.printer import print_module
 from anec.ir.verify import verify
 from anec.pipeline.base import Pass
@@ -22,16 +22,44 @@ DumpWhen = Literal["change", "all", "failure"]
 
 
 class Verify(Instrument):
-    """Level 0: the laws of the IR, before the first pass and behind each one."""
+    """Level 0: the laws of the IR, before the first pass and behind each one.
+
+    Args:
+        lifted: the module comes straight from torch, which typed its ops itself.
+    """
+
+    def __init__(self, *, lifted: bool = False) -> None:
+        self.lifted = lifted
+        # Typing an aten op runs torch; one that was typed and has the same operands still fits.
+        self.typed: dict[Op, tuple[object, ...]] = {}
 
     def start(self, module: Module, steps: Steps) -> None:
-        verify(module)
+        if self.lifted:
+            self._remember(module)
+        verify(module, types=self._wants_typing)
+        self._remember(module)
 
     def after(self, pass_: Pass, report: PassReport, module: Module) -> None:
         if report.changed:
-            verify(module, dialects=pass_.produces)
+            verify(module, dialects=pass_.produces, types=self._wants_typing)
+            self._remember(module)
         elif pass_.produces is not None:
             verify(module, dialects=pass_.produces, types=False)
+
+    def _wants_typing(self, op: Op) -> bool:
+        return self.typed.get(op) != _operand_types(op)
+
+    def _remember(self, module: Module) -> None:
+        self.typed = {op: _operand_types(op) for op in module.ops()}
+
+
+def _operand_types(op: Op) -> tuple[object, ...]:
+    """What an op's types follow from, operands, results and attributes."""
+    return (
+        *(operand.type if isinstance(operand, Value) else operand for operand in op.operands),
+        *(value.type for value in op.results),
+        *op.attrs.items(),
+    )
 
 
 class Disable(Instrument):
@@ -100,6 +128,7 @@ class Dump(Trace):
             of the pass that failed.
         inputs: example inputs, written to ``inputs.npz``.
         plugins: what the replay command must load.
+        check: the checks it must make.
     """
 
     def __init__(
@@ -108,8 +137,10 @@ class Dump(Trace):
         when: DumpWhen = "change",
         inputs: Mapping[str, Any] | None = None,
         plugins: Collection[str] = (),
+        check: str = "off",
     ) -> None:
         super().__init__()
+        self.check = check
         self.folder, self.when, self.inputs, self.plugins = folder, when, inputs, list(plugins)
         self.index: list[dict[str, Any]] = []
         self.previous: str | None = None
@@ -186,6 +217,8 @@ class Dump(Trace):
             command += ["--inputs", str(self.folder / "inputs.npz")]
         for plugin in self.plugins:
             command += ["--plugin", plugin]
+        if self.check != "off":
+            command += ["--check", self.check]
         return shlex.join(command)
 
     def flush(self) -> None:

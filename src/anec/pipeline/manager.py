@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -204,11 +205,20 @@ class Manager:
             for instrument in self.instruments:
                 instrument.after(pass_, report, module)
         except AnecError as error:
-            error.within(pass_name=pass_.name)
-            for instrument in self.instruments:
-                instrument.failed(pass_, index, module, error)
+            self._tell_failure(pass_, index, module, error)
             raise
+        except MemoryError:
+            raise
+        except Exception as error:
+            told = _mistake(pass_, error)
+            self._tell_failure(pass_, index, module, told)
+            raise told from error
         return report
+
+    def _tell_failure(self, pass_: Pass, index: int, module: Module, error: AnecError) -> None:
+        error.within(pass_name=pass_.name)
+        for instrument in self.instruments:
+            instrument.failed(pass_, index, module, error)
 
     def _context(self, module: Module, graph: Graph, pass_: Pass, contexts: list[Context]) -> Context:
         context = Context(module, graph, self.inputs)
@@ -243,7 +253,7 @@ class Manager:
                 known.extend(place for place in places if place not in known)
             report.notes.extend(note for note in context.notes if note not in report.notes)
             for name, miss in context.misses.items():
-                if miss.reason and name not in context.fired:
+                if miss.reason:
                     report.misses[name] = str(miss)
 
     def _note_dialects(self, pass_: Pass, report: PassReport, module: Module) -> None:
@@ -264,13 +274,19 @@ class Manager:
                 raise AnecError(f"{pass_.name} {verb} `{name}`, which does not hold", pass_name=pass_.name)
 
 
+def _mistake(pass_: Pass, error: Exception) -> AnecError:
+    """An error in a pass's own code, told with its place."""
+    frames = traceback.extract_tb(error.__traceback__)
+    at = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else type(pass_).__module__
+    return AnecError(f"the pass {pass_.name} failed: {type(error).__name__}: {error}", hint=f"raised at {at}")
+
+
 def _count(module: Module) -> int:
     return sum(len(graph) for graph in module.functions.values())
 
 
 def _boundary(module: Module) -> str:
     """What can change without an op changing: types at the boundary, outputs, weights, the target."""
-    parts = [module.target, ",".join(module.weights)]
-    for graph in module.functions.values():
-        parts.append(f"{graph.name} {graph.inputs} {graph.outputs} {graph.signature}")
-    return "\n".join(parts)
+    head = [module.target, ",".join(module.weights), str(module.dims), str(module.meta)]
+    graphs = module.functions.values()
+    return "\n".join([*head, *(f"{g.name} {g.inputs} {g.outputs} {g.signature}" for g in graphs)])

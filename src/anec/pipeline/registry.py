@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from anec.dialects import registry as dialects
-from anec.errors import UsageError, nearest
+from anec.errors import AnecError, UsageError, nearest
 from anec.ir.opdef import OpDef
 from anec.pipeline.base import Pass
 from anec.reference import register_kernel
@@ -40,7 +40,7 @@ def register(cls: P) -> P:
     if not cls.name:
         raise UsageError(f"the pass {cls.__name__} has no name", hint='write `name = "my-pass"` in its body')
     if "__dataclass_fields__" not in cls.__dict__:
-        cls = dataclasses.dataclass(cls)
+        dataclasses.dataclass(cls)  # changes the class itself
     owner = _owner_of(cls)
     known = _PASSES.get(cls.name)
     if known is not None and _OWNERS[cls.name] != owner:
@@ -141,14 +141,7 @@ def load_plugin(plugin: str) -> None:
     path = Path(plugin)
     try:
         if path.suffix == ".py" or path.is_file():
-            if not path.is_file():
-                raise UsageError(f"the plugin {plugin} does not exist")
-            name = _PLUGIN_PREFIX + hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
-            spec = importlib.util.spec_from_file_location(name, path)
-            assert spec is not None and spec.loader is not None
-            module = importlib.util.module_from_spec(spec)
-            sys.modules[name] = module
-            spec.loader.exec_module(module)
+            _run_file(plugin, path)
         else:
             importlib.import_module(plugin)
     except UsageError:
@@ -158,13 +151,33 @@ def load_plugin(plugin: str) -> None:
     _LOADED[plugin] = "plugin"
 
 
+def _run_file(plugin: str, path: Path) -> None:
+    if not path.is_file():
+        raise UsageError(f"the plugin {plugin} does not exist")
+    name = _PLUGIN_PREFIX + hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"the plugin {plugin} is not a Python file", hint="its name must end in .py")
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses and type hints look their module up there.
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+
+
 def _import_failure(plugin: str, error: BaseException) -> UsageError:
     frames = traceback.extract_tb(error.__traceback__)
     ours = [f for f in frames if "importlib" not in f.filename and not f.filename.endswith("pipeline/registry.py")]
-    where = f"{ours[-1].filename}:{ours[-1].lineno}" if ours else None
+    written = [frame for frame in ours if Path(frame.filename).name == Path(plugin).name] or ours
+    where = f"{written[-1].filename}:{written[-1].lineno}" if written else None
     if isinstance(error, SyntaxError) and error.filename:
         where = f"{error.filename}:{error.lineno}"
-    return UsageError(f"the plugin {plugin} does not import: {type(error).__name__}: {error}", where=where)
+    message = error.message if isinstance(error, AnecError) else f"{type(error).__name__}: {error}"
+    hint = error.hint if isinstance(error, AnecError) else None
+    return UsageError(f"the plugin {plugin} does not import: {message}", where=where, hint=hint)
 
 
 def passes() -> dict[str, type[Pass]]:

@@ -7,26 +7,26 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any
 
 from anec.errors import UsageError, nearest
 from anec.pipeline import registry
 from anec.pipeline.base import Pass
+from anec.pipeline.options import canonical, convert, scan_value
 
 
 @dataclass(frozen=True, slots=True)
 class PassSpec:
-    """One pass or named pipeline, with its options as text."""
+    """One pass or named pipeline, with its options as text (see ``anec.pipeline.options``)."""
 
     name: str
     options: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
-        inner = " ".join(f"{key}={_quote(value)}" for key, value in self.options)
+        inner = " ".join(f"{key}={value}" for key, value in self.options)
         return self.name + (f"{{{inner}}}" if inner else "")
 
 
@@ -50,7 +50,7 @@ class DropSpec:
         return "-" + self.name
 
 
-Item = Union[PassSpec, FixSpec, DropSpec]
+Item = PassSpec | FixSpec | DropSpec
 
 
 def format_pipeline(items: Sequence[Item]) -> str:
@@ -122,74 +122,33 @@ class _Reader:
 
     def options(self) -> tuple[tuple[str, str], ...]:
         self.position += 1
-        found: list[tuple[str, str]] = []
+        found: dict[str, str] = {}
         while self.skip() not in ("", "}"):
+            start = self.position
             key = self.name()
+            if key in found:
+                self.position = start
+                raise self.error(f"{key} is given twice")
             value = "true"
             if self.skip() == "=":
                 self.position += 1
                 value = self.value()
-            found.append((key, value))
+            found[key] = value
             if self.skip() == ",":
                 self.position += 1
         if self.skip() != "}":
             raise self.error("a brace is not closed")
         self.position += 1
-        return tuple(found)
+        return tuple(found.items())
 
     def value(self) -> str:
         self.skip()
-        match = re.compile(r'"([^"]*)"|(\[[^\]]*\]|[^\s,{}]+)').match(self.text, self.position)
-        if match is None:
-            raise self.error("expected a value")
-        self.position = match.end()
-        return match.group(1) if match.group(1) is not None else match.group(2)
-
-
-def _quote(value: str) -> str:
-    return value if re.fullmatch(r"\[[^\]]*\]|[^\s,{}\"]+", value) else f'"{value}"'
-
-
-# -- options <-> dataclass fields ----------------------------------------------------------------------
-
-
-def format_option(value: object) -> str:
-    """An option's value as pipeline text."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (tuple, list)):
-        return "[" + ",".join(format_option(item) for item in value) + "]"
-    if value is None:
-        return "none"
-    return _quote(str(value))
-
-
-def _convert(text: str, wanted: Any, where: str) -> Any:
-    """The text as a value of the field's type."""
-    origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
-    if origin in (Union, types.UnionType):
-        if text == "none" and type(None) in arguments:
-            return None
-        return _convert(text, next(a for a in arguments if a is not type(None)), where)
-    if origin is typing.Literal:
-        if text not in arguments:
-            raise UsageError(f"{where}: {text!r} is not among {', '.join(arguments)}")
-        return text
-    if origin in (tuple, list):
-        inner = text[1:-1] if text.startswith("[") else text
-        return origin(_convert(item.strip(), arguments[0], where) for item in inner.split(",") if item.strip())
-    if wanted is bool:
-        if text not in ("true", "false"):
-            raise UsageError(f"{where}: {text!r} is neither true nor false")
-        return text == "true"
-    try:
-        return wanted(text)
-    except ValueError:
-        raise UsageError(f"{where}: {text!r} is not {_article(wanted)}") from None
-
-
-def _article(wanted: type) -> str:
-    return {int: "an integer", float: "a number"}.get(wanted, f"a {wanted.__name__}")
+        try:
+            end = scan_value(self.text, self.position)
+        except ValueError as error:
+            raise self.error(str(error)) from None
+        start, self.position = self.position, end
+        return canonical(self.text[start:end])
 
 
 def make_pass(spec: PassSpec, *, ignore_unknown: bool = False) -> Pass:
@@ -203,7 +162,7 @@ def make_pass(spec: PassSpec, *, ignore_unknown: bool = False) -> Pass:
     hints = typing.get_type_hints(cls)
     values: dict[str, Any] = {}
     for key, text in spec.options:
-        name = key.replace("_", "-")
+        name = _kebab(key)
         if name not in options:
             if ignore_unknown:
                 continue
@@ -212,12 +171,18 @@ def make_pass(spec: PassSpec, *, ignore_unknown: bool = False) -> Pass:
                 hint=nearest(name, options) if options else f"{spec.name} takes no options",
             )
         field = options[name]
-        values[field.name] = _convert(text, hints[field.name], f"{spec.name}{{{key}=...}}")
+        values[field.name] = convert(text, hints[field.name], f"{spec.name}{{{key}=...}}")
     try:
         return cls(**values)
     except TypeError as error:
-        missing = [f.name for f in options.values() if f.default is dataclasses.MISSING and f.name not in values]
+        missing = [name for name, field in options.items() if _is_required(field) and field.name not in values]
+        if not missing:
+            raise UsageError(f"the pass {spec.name} does not take these options: {error}") from error
         raise UsageError(f"the pass {spec.name} needs the option {', '.join(missing)}") from error
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 # -- building ------------------------------------------------------------------------------------------
@@ -258,50 +223,80 @@ def build(text: str, pipelines: Mapping[str, str]) -> Steps:
         UsageError: an unknown name or option, a named pipeline that contains itself, or an order
             that a pass's ``after`` forbids.
     """
-    items = parse_pipeline(text)
-    drops = {item.name for item in items if isinstance(item, DropSpec)}
-    for name in drops:
-        if name not in pipelines:
-            registry.find(name)
-    steps = _expand(items, pipelines, drops, (), typed=True)
+    steps = _Expansion(pipelines).expand(parse_pipeline(text), frozenset(), (), typed=True)
     _check_order(steps)
     return steps
 
 
-def _expand(
-    items: Sequence[Item], pipelines: Mapping[str, str], drops: set[str], inside: tuple[str, ...], *, typed: bool
-) -> Steps:
-    steps: list[Step | FixStep] = []
+@dataclass(frozen=True, slots=True)
+class _Expansion:
+    pipelines: Mapping[str, str]
+
+    def expand(self, items: Sequence[Item], drops: frozenset[str], inside: tuple[str, ...], *, typed: bool) -> Steps:
+        """The steps of items; ``-d`` drops every ``d`` beside it, and in the pipelines named beside it."""
+        drops |= self.dropped(items)
+        steps: list[Step | FixStep] = []
+        for item in items:
+            if isinstance(item, FixSpec):
+                steps.append(FixStep(tuple(flatten(self.expand(item.items, drops, inside, typed=typed)))))
+            elif isinstance(item, PassSpec) and item.name not in drops:
+                steps.extend(self.named(item, drops, inside, typed=typed))
+        return tuple(steps)
+
+    def dropped(self, items: Sequence[Item]) -> frozenset[str]:
+        drops = frozenset(item.name for item in items if isinstance(item, DropSpec))
+        for name in drops:
+            self.check_name(name)
+        return drops
+
+    def named(self, item: PassSpec, drops: frozenset[str], inside: tuple[str, ...], *, typed: bool) -> Steps:
+        if item.name not in self.pipelines:
+            self.check_name(item.name)
+            return (Step(make_pass(item, ignore_unknown=not typed), typed),)
+        if item.name in inside:
+            raise UsageError("the pipeline " + " -> ".join((*inside, item.name)) + " contains itself")
+        within = parse_pipeline(self.pipelines[item.name])
+        known = self.options_of(within, (*inside, item.name))
+        for key, _ in item.options:
+            if typed and _kebab(key) not in known:
+                hint = nearest(_kebab(key), known) if known else "its passes take no options"
+                raise UsageError(f"no pass of the pipeline {item.name} has the option {key!r}", hint=hint)
+        return self.expand(_forward(within, item.options), drops, (*inside, item.name), typed=False)
+
+    def options_of(self, items: Sequence[Item], inside: tuple[str, ...]) -> set[str]:
+        """The options of all passes in a named pipeline, those of pipelines in it included."""
+        known: set[str] = set()
+        for item in items:
+            if isinstance(item, FixSpec):
+                known |= self.options_of(item.items, inside)
+            elif isinstance(item, PassSpec) and item.name not in self.pipelines:
+                self.check_name(item.name)
+                known |= set(registry.find(item.name).options())
+            elif isinstance(item, PassSpec) and item.name not in inside:
+                known |= self.options_of(parse_pipeline(self.pipelines[item.name]), (*inside, item.name))
+        return known
+
+    def check_name(self, name: str) -> None:
+        known = registry.passes()
+        if name not in known and name not in self.pipelines:
+            raise UsageError(f"there is no pass {name!r}", hint=nearest(name, [*known, *self.pipelines]))
+
+
+def _forward(items: Sequence[Item], options: tuple[tuple[str, str], ...]) -> tuple[Item, ...]:
+    """The items of a named pipeline, each with the options the pipeline was given."""
+    forwarded: list[Item] = []
     for item in items:
-        if isinstance(item, DropSpec) or (isinstance(item, PassSpec) and item.name in drops):
-            continue
         if isinstance(item, FixSpec):
-            inner = _expand(item.items, pipelines, drops, inside, typed=typed)
-            steps.append(FixStep(tuple(flatten(inner))))
-        elif item.name in pipelines:
-            if item.name in inside:
-                raise UsageError("the pipeline " + " -> ".join((*inside, item.name)) + " contains itself")
-            named = parse_pipeline(pipelines[item.name])
-            _check_pipeline_options(item, named, pipelines)
-            forwarded = [
-                PassSpec(s.name, (*s.options, *item.options)) if isinstance(s, PassSpec) else s for s in named
-            ]
-            steps.extend(_expand(forwarded, pipelines, drops, (*inside, item.name), typed=False))
+            forwarded.append(FixSpec(_forward(item.items, options)))
+        elif isinstance(item, PassSpec):
+            forwarded.append(PassSpec(item.name, (*item.options, *options)))
         else:
-            steps.append(Step(make_pass(item, ignore_unknown=not typed), typed))
-    return tuple(steps)
+            forwarded.append(item)
+    return tuple(forwarded)
 
 
-def _check_pipeline_options(item: PassSpec, named: Sequence[Item], pipelines: Mapping[str, str]) -> None:
-    known: set[str] = set()
-    for inner in named:
-        if isinstance(inner, PassSpec) and inner.name not in pipelines:
-            known |= set(registry.find(inner.name).options())
-        elif isinstance(inner, PassSpec):
-            return
-    for key, _ in item.options:
-        if key.replace("_", "-") not in known:
-            raise UsageError(f"no pass of the pipeline {item.name} has the option {key!r}", hint=nearest(key, known))
+def _kebab(key: str) -> str:
+    return key.replace("_", "-")
 
 
 def flatten(steps: Sequence[Step | FixStep]) -> list[Step]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,11 @@ from anec.ir.opdef import Effect
 from anec.ir.printer import print_op, window
 from anec.ir.types import narrowed
 from anec.rewrite.match import Match, Miss
+from anec.rewrite.pattern import depth
 from anec.rewrite.rule import Reject, Replacement, Rule
+
+# How often a rule may fire at one place on the same op before it counts as a cycle.
+_REPEATS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +110,8 @@ class _Run:
                     at.append(rule)
         self.statistics = Statistics(misses={rule.name: Miss() for rule in rewriter.rules})
         self.budget = 10 * len(graph) + 1000
+        # A change may let a rule fire at any op that sees it through a pattern.
+        self.reach = max((depth(pattern) for rule in rewriter.rules for pattern in rule.patterns), default=1)
         self.recent: dict[str, deque[str]] = {}
         self.seen: dict[tuple[str, str, str], int] = {}
         self.queue: deque[Op] = deque()
@@ -128,96 +135,127 @@ class _Run:
 
     def visit(self, op: Op) -> None:
         for rule in self.by_root[op.name]:
-            miss = self.statistics.misses[rule.name]
+            # What did not fit on the way counts only where the rule does not fire in the end.
+            miss = Miss()
             for found, roots in rule.matches(op, miss):
                 if self.attempt(rule, found, roots, miss):
                     return
+            self.statistics.misses[rule.name].deepen(miss)
+
+    def push_around(self, value: Value) -> None:
+        """Queue the users of a value, as far as patterns reach."""
+        level = [value]
+        for _ in range(max(1, self.reach - 1)):
+            users: dict[Op, None] = {}
+            for at in level:
+                # In graph order: use lists remember their history, and a replay must not depend on it.
+                users.update(dict.fromkeys(sorted(at.users, key=lambda op: op._key)))
+            for user in users:
+                self.push(user)
+            level = [result for user in users for result in user.results]
 
     def attempt(self, rule: Rule, found: Match, roots: tuple[Op, ...], miss: Miss) -> bool:
-        """Apply a match; False when the rule declines it."""
+        """Apply a match; False when the rule declines it.
+
+        Raises:
+            AnecError: the rule fails or breaks a law; the graph is as it was.
+        """
         start = time.perf_counter()
-        # The new ops stand in front of the last root, where every capture is defined.
-        anchor = max(roots, key=lambda op: op._key)
         root = roots[0]
+        anchor = _anchor(found, roots)
+        if anchor is None:
+            miss.at(len(found.ops), "what stands between its roots uses them", root, root)
+            return False
         name = root.results[0].name if root.results else root.defn.root
         builder = Builder(self.graph, before=anchor, origin=root.origin.by(rule.name), name=name)
         try:
             with builder.active():
                 replacement = rule.apply(found, roots, self.rewriter.opts, self.rewriter.ctx)
-        except Reject as rejected:
+            if replacement is None and any(result.uses or result.is_output for op in roots for result in op.results):
+                raise Reject("the rule returned nothing")
+            rewrite = self.judge(rule, found, roots, builder, replacement)
+        except (Reject, UnsupportedError) as declined:
+            # An unsupported op is not the end: another rule may take it, and all that is left is reported at once.
             self.undo(builder)
-            miss.at(len(found.ops), rejected.reason, root, root)
-            return False
-        except UnsupportedError as error:
-            # Not the end: another rule may take the op, and all that is left is reported at once.
-            self.undo(builder)
-            miss.at(len(found.ops), error.message + (f" ({error.hint})" if error.hint else ""), root, root)
+            miss.at(len(found.ops), _reason(declined), root, root)
             return False
         except AnecError as error:
             error.window = error.window or window(root)
             error.where = error.where or root.origin.place or None
             self.undo(builder)
             raise error.within(rule=rule.name) from None
-        except BaseException:
+        except (MemoryError, KeyboardInterrupt, SystemExit):
             self.undo(builder)
             raise
-        if replacement is None and any(result.uses or result.is_output for op in roots for result in op.results):
+        except Exception as error:
+            shown = window(root)
             self.undo(builder)
-            miss.at(len(found.ops), "the rule returned nothing", root, root)
-            return False
-        self.commit(rule, found, roots, builder, replacement, start)
+            raise _failure(rule, root, error, shown) from error
+        self.commit(rewrite, start)
         return True
 
     def undo(self, builder: Builder) -> None:
         for op in reversed(builder.created):
             self.graph.erase(op)
 
-    def commit(
-        self,
-        rule: Rule,
-        found: Match,
-        roots: tuple[Op, ...],
-        builder: Builder,
-        replacement: Replacement,
-        start: float,
-    ) -> None:
+    def judge(
+        self, rule: Rule, found: Match, roots: tuple[Op, ...], builder: Builder, replacement: Replacement
+    ) -> Rewrite:
+        """The rewrite, while both sides are in the graph.
+
+        Raises:
+            AnecError: it may not be.
+        """
         old = tuple(result for op in roots for result in op.results)
         new = _as_values(replacement)
-        self.check_types(rule, roots[0], old, new)
         created = tuple(builder.created)
-        if self.rewriter.on_rewrite is not None:
-            self.rewriter.on_rewrite(Rewrite(rule, self.graph, found, roots, created, old, new))
-        before = tuple(print_op(op, origin=False) for op in found.ops) if self.rewriter.record is not None else ()
-        site = old[0].name if old else roots[0].name
-        self.count(rule, site, roots[0])
-        for before_value, after_value in zip(old, new, strict=False):
-            if before_value is after_value:
+        self.check_types(rule, roots[0], old, new)
+        for before, after in zip(old, new, strict=False):
+            if before is after:
                 raise AnecError(
                     f"the rule {rule.name} gave back the value it matched",
-                    where=roots[0].origin.place,
                     hint="reject() a match that changes nothing",
                 )
-            self.graph.replace(before_value, after_value)
-        for op in roots:
-            self.erase_dead(op, force=True)
-        self.rename(old, new, created)
         for op in created:
+            used = next((value for value in op.inputs if value in old), None)
+            if used is not None:
+                raise AnecError(
+                    f"the rule {rule.name} builds {op.name} on %{used.name}, which it replaces",
+                    hint="build on the operands of what was matched",
+                )
+        self.count(rule, old[0].name if old else roots[0].name, roots[0])
+        rewrite = Rewrite(rule, self.graph, found, roots, created, old, new)
+        if self.rewriter.on_rewrite is not None:
+            self.rewriter.on_rewrite(rewrite)
+        return rewrite
+
+    def commit(self, rewrite: Rewrite, start: float) -> None:
+        """Put the new values in the old ones' place."""
+        fired, root = self.statistics.fired, rewrite.roots[0]
+        fired[rewrite.rule.name] = fired.get(rewrite.rule.name, 0) + 1
+        recording = self.rewriter.record is not None
+        before = tuple(print_op(op, origin=False) for op in rewrite.match.ops) if recording else ()
+        site = rewrite.old[0].name if rewrite.old else root.name
+        for old, new in zip(rewrite.old, rewrite.new, strict=False):
+            self.graph.replace(old, new)
+        for op in rewrite.roots:
+            self.erase_dead(op, force=True)
+        self.rename(rewrite)
+        for op in rewrite.created:
             if op.graph is self.graph:
                 self.erase_dead(op)
+        created = [op for op in rewrite.created if op.graph is self.graph]
         for op in created:
-            if op.graph is self.graph:
-                self.push(op)
-        for value in new:
+            self.push(op)
+        for value in rewrite.new:
             if value.op is not None:
                 self.push(value.op)
-            # In graph order: use lists remember their history, and a replay must not depend on it.
-            for user in sorted(value.users, key=lambda op: op._key):
-                self.push(user)
+            self.push_around(value)
         if self.rewriter.record is not None:
-            after = tuple(print_op(op, origin=False) for op in created if op.graph is self.graph)
+            after = tuple(print_op(op, origin=False) for op in created)
             seconds = time.perf_counter() - start
             self.rewriter.record(
-                RewriteRecord(rule.name, self.graph.name, site, roots[0].origin.place, before, after, seconds)
+                RewriteRecord(rewrite.rule.name, self.graph.name, site, root.origin.place, before, after, seconds)
             )
 
     def check_types(self, rule: Rule, root: Op, old: tuple[Value, ...], new: tuple[Value, ...]) -> None:
@@ -236,10 +274,10 @@ class _Run:
                     window=window(root),
                 )
 
-    def rename(self, old: tuple[Value, ...], new: tuple[Value, ...], created: tuple[Op, ...]) -> None:
+    def rename(self, rewrite: Rewrite) -> None:
         """A value made by the rule takes the name of what it replaces."""
-        for before, after in zip(old, new, strict=False):
-            if after.op in created and after.graph is self.graph and before.graph is None:
+        for before, after in zip(rewrite.old, rewrite.new, strict=False):
+            if after.op in rewrite.created and after.graph is self.graph and before.graph is None:
                 self.graph.rename(after, before.name)
 
     def erase_dead(self, op: Op, *, force: bool = False) -> None:
@@ -258,28 +296,64 @@ class _Run:
                 # Fewer users may let a rule on the producer, or on another of its users, fire.
                 self.push(producer)
                 for result in producer.results:
-                    for user in sorted(result.users, key=lambda op: op._key):
-                        self.push(user)
+                    self.push_around(result)
 
     def count(self, rule: Rule, site: str, root: Op) -> None:
-        fired = self.statistics.fired
-        fired[rule.name] = fired.get(rule.name, 0) + 1
+        """Count a rewrite, and stop a rule that goes on for ever."""
+        times = self.statistics.fired.get(rule.name, 0) + 1
         line = print_op(root, origin=False)
         last = self.recent.setdefault(rule.name, deque(maxlen=3))
         last.append(line)
         key = (rule.name, site, line)
         self.seen[key] = self.seen.get(key, 0) + 1
-        if self.seen[key] <= 8 and fired[rule.name] <= self.budget:
+        if self.seen[key] <= _REPEATS and times <= self.budget:
             return
         others = sorted({name for (name, s, _), n in self.seen.items() if s == site and n > 1 and name != rule.name})
         raise AnecError(
-            f"the rule {rule.name} does not come to an end: it fired {fired[rule.name]} times"
+            f"the rule {rule.name} does not come to an end: it fired {times} times"
             + (f", in turn with {', '.join(others)}" if others else ""),
             where=root.origin.place,
             window="\n".join(last),
             rule=rule.name,
             hint="let the rule reject() what it has made itself",
         )
+
+
+def _anchor(found: Match, roots: tuple[Op, ...]) -> Op | None:
+    """The root that new ops stand in front of: every capture is defined there, no user has passed.
+
+    None when there is no such place: an op between two roots uses the first and feeds the last.
+    """
+    if len(roots) == 1:
+        return roots[0]
+    captured = [value.op for value in found.captures.values() if isinstance(value, Value) and value.op is not None]
+    matched = set(found.ops)
+    for anchor in sorted(roots, key=lambda op: op._key):
+        users = [user for root in roots for result in root.results for user in result.users]
+        if all(op.is_before(anchor) or op in roots for op in captured) and not any(
+            user.is_before(anchor) and user not in matched for user in users
+        ):
+            return anchor
+    return None
+
+
+def _reason(declined: Reject | UnsupportedError) -> str:
+    if isinstance(declined, Reject):
+        return declined.reason
+    return declined.message + (f" ({declined.hint})" if declined.hint else "")
+
+
+def _failure(rule: Rule, root: Op, error: Exception, shown: str) -> AnecError:
+    """A mistake in a rule's own code, told with the place in the rule."""
+    frames = traceback.extract_tb(error.__traceback__)
+    at = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else rule.place
+    return AnecError(
+        f"the rule {rule.name} failed: {type(error).__name__}: {error}",
+        where=root.origin.place or None,
+        window=shown,
+        rule=rule.name,
+        hint=f"raised at {at}",
+    )
 
 
 def _as_values(replacement: Replacement) -> tuple[Value, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from anec.ir.attrs import Attr, Literal, format_attr, same_attr
 from anec.ir.facts import is_constant, scalar_of
@@ -25,7 +25,7 @@ class Match:
     def bind(self, name: str, captured: Captured) -> Match | None:
         """With one more capture; None when the name is bound to something else."""
         if name in self.captures:
-            return self if _same(self.captures[name], captured) else None
+            return self if same_capture(self.captures[name], captured) else None
         return Match({**self.captures, name: captured}, self.ops)
 
 
@@ -45,6 +45,11 @@ class Miss:
             self.place = (op or root).origin.place or root.origin.place
             self.site = root.results[0].name if root.results else root.name
 
+    def deepen(self, other: Miss) -> None:
+        """Take over ``other`` if it is deeper."""
+        if other.depth > self.depth:
+            self.depth, self.reason, self.place, self.site = other.depth, other.reason, other.place, other.site
+
     def __str__(self) -> str:
         return f"{self.reason} at {self.place or '%' + self.site}" if self.reason else ""
 
@@ -63,41 +68,32 @@ class _Matcher:
             self.miss.at(len(so_far.ops), reason, op, self.root)
 
     def operand(self, pattern: Base, operand: Operand, so_far: Match) -> Iterator[Match]:
-        if isinstance(pattern, Var):
-            yield from self.var(pattern, operand, so_far)
-        elif isinstance(pattern, OpPattern):
-            if not isinstance(operand, Value) or operand.op is None:
-                self.fail(so_far, f"wanted {pattern.defn.name}, got {_show(operand)}")
-            elif pattern.index is not None and operand.index != pattern.index:
-                self.fail(so_far, f"wanted result {pattern.index} of {pattern.defn.name}", operand.op)
-            else:
-                yield from self.op(pattern, operand.op, so_far, operand)
-        elif isinstance(pattern, AnyOf):
-            for alternative in pattern.alternatives:
-                yield from self.operand(alternative, operand, so_far)
-        elif isinstance(pattern, Optional):
-            if operand is None:
-                yield so_far
-            else:
+        match pattern:
+            case Var():
+                yield from self.var(pattern, operand, so_far)
+            case OpPattern():
+                yield from self.result(pattern, operand, so_far)
+            case AnyOf():
+                for alternative in pattern.alternatives:
+                    yield from self.operand(alternative, operand, so_far)
+            case Optional() if operand is not None:
                 yield from self.operand(pattern.inner, operand, so_far)
-        elif isinstance(pattern, Absent):
-            if operand is None:
+            case Optional():
                 yield so_far
-            else:
-                self.fail(so_far, f"wanted no operand, got {_show(operand)}")
-        elif isinstance(pattern, Number):
-            found = scalar_of(operand)
-            if found is not None and _close(found, pattern):
-                yield so_far
-            else:
-                shown = format_attr(found) if found is not None else _show(operand)
-                place = operand.op if isinstance(operand, Value) else None
-                self.fail(so_far, f"wanted constant {format_attr(pattern.value)}, got {shown}", place)
-        elif isinstance(pattern, Plain):
-            if isinstance(operand, Literal) and same_attr(operand.value, pattern.value):
-                yield so_far
-            else:
-                self.fail(so_far, f"wanted {format_attr(pattern.value)}, got {_show(operand)}")
+            case _:
+                if _fits(pattern, operand):
+                    yield so_far
+                else:
+                    place = operand.op if isinstance(operand, Value) else None
+                    self.fail(so_far, f"wanted {_wanted(pattern)}, got {_show(operand)}", place)
+
+    def result(self, pattern: OpPattern, operand: Operand, so_far: Match) -> Iterator[Match]:
+        if not isinstance(operand, Value) or operand.op is None:
+            self.fail(so_far, f"wanted {pattern.defn.name}, got {_show(operand)}")
+        elif pattern.index is not None and operand.index != pattern.index:
+            self.fail(so_far, f"wanted result {pattern.index} of {pattern.defn.name}, got {operand.index}", operand.op)
+        else:
+            yield from self.op(pattern, operand.op, so_far, operand)
 
     def var(self, pattern: Var, operand: Operand, so_far: Match) -> Iterator[Match]:
         if operand is None:
@@ -138,10 +134,16 @@ class _Matcher:
             return
         pairs, with_attrs = found
         yield from self.all(pairs, with_attrs)
-        if op.defn.commutative and len(pairs) >= 2:
-            (first, a), (second, b) = pairs[:2]
-            if first is not second and a is not b:
-                yield from self.all([(first, b), (second, a), *pairs[2:]], with_attrs)
+        if _symmetric(op):
+            left, right = (param.name for param in op.defn.operand_params[:2])
+            wanted = {**pattern.operands}
+            swapped = {left: wanted.pop(right, None), right: wanted.pop(left, None)}
+            if swapped[left] is swapped[right] or op.operands[0] is op.operands[1]:
+                return
+            wanted.update({name: given for name, given in swapped.items() if given is not None})
+            again = self.pairs(replace(pattern, operands=wanted), op, with_attrs)
+            if again is not None:
+                yield from self.all(*again)
 
     def all(self, pairs: list[tuple[Base, Operand]], so_far: Match) -> Iterator[Match]:
         if not pairs:
@@ -168,7 +170,7 @@ class _Matcher:
                     return None
                 so_far = bound
             elif not _attr_fits(wanted, actual):
-                self.fail(so_far, f"{op.name}: {param.name} is {format_attr(actual)}, wanted {wanted}", op)
+                self.fail(so_far, f"{op.name}: wanted {param.name}={_wanted(wanted)}, got {format_attr(actual)}", op)
                 return None
         return so_far
 
@@ -196,6 +198,9 @@ class _Matcher:
                     return None
                 so_far = bound
             else:
+                if _widens(wanted, actual[0], op):
+                    self.fail(so_far, f"{op.name}: the constant {param.name} has more axes than the rest", op)
+                    return None
                 pairs.append((wanted, actual[0]))
         return pairs, so_far
 
@@ -204,6 +209,8 @@ def match(pattern: Base, root: Op, miss: Miss | None = None) -> Iterator[Match]:
     """All ways the pattern matches with its root at ``root``, in order.
 
     Args:
+        pattern: what to look for; its root is an op.
+        root: where to look.
         miss: remembers the deepest partial match when nothing fits.
     """
     matcher = _Matcher(root, miss)
@@ -215,17 +222,18 @@ def match(pattern: Base, root: Op, miss: Miss | None = None) -> Iterator[Match]:
         yield from matcher.op(pattern, root, start, None)
 
 
-def _same(left: Captured, right: Captured) -> bool:
+def same_capture(left: Captured, right: Captured) -> bool:
+    """True when two captures are the same value, or equal literals or attributes."""
     if isinstance(left, Value) or isinstance(right, Value):
         return left is right
     if isinstance(left, Literal) or isinstance(right, Literal):
         return left == right
     if isinstance(left, tuple) and isinstance(right, tuple):
-        return len(left) == len(right) and all(_same(a, b) for a, b in zip(left, right, strict=True))
+        return len(left) == len(right) and all(same_capture(a, b) for a, b in zip(left, right, strict=True))
     return same_attr(left, right)  # type: ignore[arg-type]  # what is left are attributes
 
 
-def _close(found: float | int | bool, pattern: Number) -> bool:
+def _close(found: float | bool, pattern: Number) -> bool:
     if isinstance(found, bool) or isinstance(pattern.value, bool):
         return found is pattern.value
     if math.isinf(found) or math.isnan(found):
@@ -247,11 +255,64 @@ def _attr_fits(wanted: Base, actual: Attr) -> bool:
     return False
 
 
+def _fits(pattern: Base, operand: Operand) -> bool:
+    if isinstance(pattern, Number):
+        found = scalar_of(operand)
+        return found is not None and _close(found, pattern)
+    if isinstance(pattern, Plain):
+        return isinstance(operand, Literal) and same_attr(operand.value, pattern.value)
+    return isinstance(pattern, Absent) and operand is None
+
+
+def _symmetric(op: Op) -> bool:
+    """True when the first two operands may be swapped (``aten.add`` with an alpha scales only the second)."""
+    return op.defn.commutative and len(op.operands) >= 2 and not any(
+        not same_attr(value, op.defn.by_name[name].default) for name, value in op.attrs.items()
+    )
+
+
+def _widens(wanted: Base | tuple[Base, ...], operand: Operand, op: Op) -> bool:
+    """True for a constant of one element whose rank decides that of the result: no plain number is like it."""
+    if not isinstance(wanted, Number):
+        return False
+    ranks = [value.rank for value in op.inputs if value is not operand]
+    return bool(ranks) and _rank(operand) > max(ranks)
+
+
+def _rank(operand: Operand) -> int:
+    if isinstance(operand, Value):
+        return operand.rank
+    rank, at = 0, operand.value if operand is not None else None
+    while isinstance(at, tuple):
+        rank, at = rank + 1, at[0] if at else None
+    return rank
+
+
+def _wanted(pattern: Base) -> str:
+    """A pattern as a near miss tells it."""
+    match pattern:
+        case Number():
+            return f"constant {format_attr(pattern.value)}"
+        case Plain():
+            return format_attr(pattern.value)
+        case Absent():
+            return "nothing"
+        case AnyOf():
+            return " or ".join(map(_wanted, pattern.alternatives))
+        case OpPattern():
+            return pattern.defn.name
+        case _:
+            return str(pattern)
+
+
 def _show(operand: Operand) -> str:
     if operand is None:
         return "nothing"
     if isinstance(operand, Literal):
         return str(operand)
+    number = scalar_of(operand)
+    if number is not None:
+        return f"{format_attr(number)} (%{operand.name})"
     if operand.op is not None:
         return operand.op.name
     return f"the {'weight' if operand.weight else 'input'} %{operand.name}"

@@ -123,7 +123,7 @@ class OpPattern(Base):
         if self.capture:
             yield self.capture
         for operand in (*self.operands.values(), *self.attrs.values()):
-            for item in operand if isinstance(operand, tuple) else (operand,):
+            for item in _items(operand):
                 yield from item.captures()
 
 
@@ -185,6 +185,20 @@ def op_pattern(defn: OpDef, args: tuple[object, ...], kwargs: dict[str, object])
         else:
             operands[name] = as_pattern(given)
     return OpPattern(defn, operands, attrs, is_open)
+
+
+def depth(pattern: Base) -> int:
+    """How many ops lie on the longest way through a pattern."""
+    if isinstance(pattern, OpPattern):
+        operands = [item for given in pattern.operands.values() for item in _items(given)]
+        return 1 + max(map(depth, operands), default=0)
+    if isinstance(pattern, AnyOf):
+        return max(map(depth, pattern.alternatives), default=0)
+    return depth(pattern.inner) if isinstance(pattern, Optional) else 0
+
+
+def _items(given: Base | tuple[Base, ...]) -> tuple[Base, ...]:
+    return given if isinstance(given, tuple) else (given,)
 
 
 def root_definitions(pattern: Base) -> list[OpDef]:

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from anec.errors import AnecError
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import OpDef, Pattern
-from anec.rewrite.match import Captured, Match, Miss, match
+from anec.rewrite.match import Captured, Match, Miss, match, same_capture
 from anec.rewrite.pattern import Base, OpPattern, as_pattern, root_definitions
 
 Replacement = Value | Sequence[Value] | None
@@ -75,9 +75,12 @@ class Rule:
             if candidate in so_far.ops or candidate.name not in names:
                 continue
             for found in match(patterns[0], candidate):
-                if all(found.captures[name] is so_far.captures[name] for name in shared):
-                    joined = Match({**so_far.captures, **found.captures}, (*so_far.ops, *found.ops))
+                if all(same_capture(found.captures.get(name), so_far.captures[name]) for name in shared):
+                    ops = dict.fromkeys((*so_far.ops, *found.ops))
+                    joined = Match({**so_far.captures, **found.captures}, tuple(ops))
                     yield from self._further_roots(joined, (*roots, candidate), patterns[1:], miss)
+        if miss is not None:
+            miss.at(len(so_far.ops), f"no {' or '.join(sorted(names))} beside it fits", roots[0], roots[0])
 
     def apply(self, found: Match, roots: tuple[Op, ...], opts: object, ctx: object) -> Replacement:
         """Build the replacement.
@@ -125,7 +128,7 @@ def rewrite(
     """
 
     def make(function: Callable[..., Replacement]) -> Rule:
-        rule_name = name or getattr(function, "__name__", "rule")
+        rule_name = name or str(getattr(function, "__name__", "rule"))
         made = tuple(_as_rule_pattern(pattern) for pattern in patterns)
         bound = {capture for pattern in made for capture in pattern.captures()}
         parameters = tuple(inspect.signature(function).parameters)

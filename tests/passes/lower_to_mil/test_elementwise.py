@@ -15,7 +15,7 @@ from lowering import SPECIAL, TARGETS, Case, between, bools, case, floats, integ
 
 F, G = floats(2, 3, seed=1), floats(2, 3, seed=2)
 ROW, SCALAR = floats(3, seed=3), floats(seed=4)
-I, J = integers(2, 3, seed=1), integers(2, 3, seed=2)
+N, J = integers(2, 3, seed=1), integers(2, 3, seed=2)
 POSITIVE = integers(2, 3, low=1, high=7)
 NONZERO = torch.tensor([[1, -2, 3], [-1, 4, -5]])
 B, C = bools(2, 3, seed=1), bools(2, 3, seed=2)
@@ -28,11 +28,11 @@ CASES = [
             ("Tensor", F, G),
             ("Tensor", F, ROW),
             ("Tensor", SCALAR, ROW),
-            ("Tensor", I, J),
-            ("Tensor", I, G),
+            ("Tensor", N, J),
+            ("Tensor", N, G),
             ("Scalar", F, 2.5),
-            ("Scalar", I, 3),
-            ("Scalar", I, 0.5),
+            ("Scalar", N, 3),
+            ("Scalar", N, 0.5),
         )
         for alpha in (1, 2)
     ),
@@ -41,53 +41,53 @@ CASES = [
     case("add.Tensor", F.half(), G),
     case("add.Tensor", F.double(), G),
     case("add.Tensor", B, C),
-    case("add.Tensor", B, I),
+    case("add.Tensor", B, N),
     case("add.Tensor", B, F, alpha=0.5),
     case("subtract.Tensor", F, G),
     case("mul.Tensor", F, G),
     case("mul.Tensor", F, ROW),
-    case("mul.Tensor", I, J),
+    case("mul.Tensor", N, J),
     case("mul.Tensor", B, C),
     case("mul.Tensor", B, F),
-    case("mul.Scalar", I, 1.5),
+    case("mul.Scalar", N, 1.5),
     case("multiply.Scalar", F, -2),
     case("div.Tensor", F, G),
-    case("div.Tensor", I, NONZERO),
+    case("div.Tensor", N, NONZERO),
     case("div.Tensor", B, NONZERO),
-    case("div.Scalar", I, 3),
+    case("div.Scalar", N, 3),
     case("true_divide.Scalar", F, 3.0),
     *(
         case("div.Tensor_mode", left, right, rounding_mode=mode)
-        for left, right in ((F * 5, G), (I, NONZERO), (F * 5, 0.7), (I, NONZERO.float()))
+        for left, right in ((F * 5, G), (N, NONZERO), (F * 5, 0.7), (N, NONZERO.float()))
         for mode in (None, "trunc", "floor")
     ),
-    *(case("div.Scalar_mode", x, 2, rounding_mode=mode) for x in (I, F * 5) for mode in ("trunc", "floor")),
-    case("floor_divide", I, NONZERO),
+    *(case("div.Scalar_mode", x, 2, rounding_mode=mode) for x in (N, F * 5) for mode in ("trunc", "floor")),
+    case("floor_divide", N, NONZERO),
     case("floor_divide", F * 5, G),
-    case("floor_divide.Scalar", I, -3),
+    case("floor_divide.Scalar", N, -3),
     case("remainder.Tensor", F * 5, G),
-    case("remainder.Tensor", I, NONZERO),
+    case("remainder.Tensor", N, NONZERO),
     case("remainder.Scalar", F * 5, -0.7),
     case("remainder.Scalar_Tensor", 5, NONZERO),
     case("fmod.Tensor", F * 5, G),
-    case("fmod.Tensor", I, NONZERO),
+    case("fmod.Tensor", N, NONZERO),
     case("fmod.Scalar", F * 5, -0.7),
-    case("fmod.Scalar", I, -3),
+    case("fmod.Scalar", N, -3),
     *(case(name, *pair) for name in ("maximum", "minimum", "max.other", "min.other", "fmax", "fmin")
-      for pair in ((F, ROW), (I, J), (B, C), (I, G))),
+      for pair in ((F, ROW), (N, J), (B, C), (N, G))),
     case("fmax", SPECIAL, SPECIAL.flip(0)),
     case("fmin", SPECIAL, SPECIAL.flip(0)),
     case("maximum", SPECIAL, torch.zeros(10)),
     case("atan2", F, G),
     case("atan2", F, ROW),
-    case("atan2", I, J),
+    case("atan2", N, J),
     case("atan2", torch.tensor([0.0, 1, -1, 0, 0, 2]), torch.tensor([0.0, 0, 0, 1, -1, -2])),
     case("hypot", F, ROW),
     case("lerp.Scalar", F, G, 0.3),
     case("lerp.Tensor", F, G, ROW),
     case("addcmul", F, G, ROW),
     case("addcmul", F, G, ROW, value=0.5),
-    case("addcmul", I, J, NONZERO, value=3),
+    case("addcmul", N, J, NONZERO, value=3),
     case("addcdiv", F, G, ROW, value=-2),
     case("logaddexp", F * 50, G * 50),
     case("logaddexp2", F * 9, ROW),
@@ -99,9 +99,9 @@ CASES = [
     case("special_xlog1py", F, G.abs()),
     case("copysign.Tensor", F, G),
     case("copysign.Scalar", F, -1),
-    case("copysign.Scalar", I, 1),
+    case("copysign.Scalar", N, 1),
     case("heaviside", torch.tensor([-1.0, 0.0, 2.0, math.nan]), torch.tensor([0.5])),
-    case("heaviside", I, J),
+    case("heaviside", N, J),
 ]  # fmt: skip
 
 
@@ -132,14 +132,14 @@ def test_one_op_where_mil_has_one() -> None:
     assert op_names(case("div.Tensor", F, G).check()) == ["real_div"]
     assert op_names(case("sub.Tensor", F, 2.0, alpha=3).check()) == ["sub"], "alpha folds into the number"
     assert op_names(case("add.Tensor", F, G, alpha=2).check()) == ["mul", "add"]
-    assert op_names(case("mul.Tensor", I, F).check()) == ["cast", "mul"]
+    assert op_names(case("mul.Tensor", N, F).check()) == ["cast", "mul"]
 
 
 def test_a_constant_beyond_int32_is_refused() -> None:
     from anec.errors import AnecError
 
     with pytest.raises(AnecError, match="does not fit int32"):
-        case("add.Scalar", I, 2**40).check()
+        case("add.Scalar", N, 2**40).check()
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)

@@ -50,7 +50,7 @@ def hard_sigmoid(x: Tensor) -> Tensor:
 @kernel("nn.softplus")
 def softplus(x: Tensor, *, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """Return log(1 + exp(beta x)) / beta, and x itself where beta x > threshold."""
-    return F.softplus(x, beta=beta, threshold=threshold)  # type: ignore[arg-type]  # floats are fine
+    return F.softplus(x, beta=beta, threshold=threshold)
 
 
 @kernel("nn.log_sigmoid")

@@ -63,7 +63,8 @@ def rms_norm(x: Tensor, weight: Tensor | None = None, *, axes: Ints, epsilon: fl
 def l2_norm(x: Tensor, *, axes: Ints, epsilon: float = 1e-12) -> Tensor:
     """Divide by the Euclidean norm over ``axes``, which counts as ``epsilon`` at least."""
     norm = torch.linalg.vector_norm(x, 2, positive_axes(axes, x.dim()), keepdim=True)
-    return x / norm.clamp(min=epsilon)
+    scaled: Tensor = x / norm.clamp(min=epsilon)
+    return scaled
 
 
 @kernel("nn.group_norm")
@@ -109,7 +110,8 @@ def batch_norm(
 ) -> Tensor:
     """Return weight (x - mean) / sqrt(variance + epsilon) + bias, with vectors for axis 1."""
     centre, spread = _channels(mean, x, "mean"), _channels(variance, x, "variance")
-    assert centre is not None and spread is not None
+    assert centre is not None
+    assert spread is not None
     normal = (x - centre) * torch.rsqrt(spread + epsilon)
     return _affine(normal, _channels(weight, x, "weight"), _channels(bias, x, "bias"))
 

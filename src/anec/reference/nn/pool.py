@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -9,8 +11,9 @@ from anec.errors import AnecError
 from anec.reference import kernel
 from anec.reference.mil.common import Ints
 
-_AVERAGE = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
-_MAXIMUM = (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)
+_Pool = Callable[[Tensor, list[int]], Tensor]
+_AVERAGE: tuple[_Pool, ...] = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)  # type: ignore[assignment]  # torch types sizes as tuples
+_MAXIMUM: tuple[_Pool, ...] = (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)
 
 
 def _check(x: Tensor, size: Ints) -> int:
@@ -22,14 +25,10 @@ def _check(x: Tensor, size: Ints) -> int:
 @kernel("nn.adaptive_avg_pool")
 def adaptive_avg_pool(x: Tensor, *, size: Ints) -> Tensor:
     """Average over windows that split each space axis into ``size`` overlapping parts."""
-    result = _AVERAGE[_check(x, size)](x, list(size))
-    assert isinstance(result, Tensor)
-    return result
+    return _AVERAGE[_check(x, size)](x, list(size))
 
 
 @kernel("nn.adaptive_max_pool")
 def adaptive_max_pool(x: Tensor, *, size: Ints) -> Tensor:
     """Take the maximum of windows that split each space axis into ``size`` overlapping parts."""
-    result = _MAXIMUM[_check(x, size)](x, list(size))
-    assert isinstance(result, Tensor)
-    return result
+    return _MAXIMUM[_check(x, size)](x, list(size))

@@ -85,4 +85,5 @@ def pixel_unshuffle(x: Tensor, *, factor: int) -> Tensor:
 @kernel("nn.channel_shuffle")
 def channel_shuffle(x: Tensor, *, groups: int) -> Tensor:
     """Take the channels (axis 1) of the groups in turn."""
-    return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+    grouped = x.reshape(x.shape[0], groups, x.shape[1] // groups, *x.shape[2:])
+    return grouped.transpose(1, 2).reshape(x.shape)

@@ -1,0 +1,92 @@
+"""The docstring of every pass file shows IR before and after; here it runs."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from pathlib import Path
+
+import anec
+import pytest
+from anec.pipeline import registry
+from docstring_ir import BadExample, build, compare, examples, is_sketch, paragraphs
+
+ROOT = Path(__file__).parents[2]
+# Files that hold no rules and no pass: what others share.
+SKETCHES = 4
+
+
+def pass_of(path: Path) -> str:
+    """The pass a file belongs to: registered in it, or in the package it is in; else nothing."""
+    names = path.relative_to(ROOT).with_suffix("").parts
+    module = ".".join(("anec", *(names[:-1] if names[-1] == "__init__" or len(names) > 2 else names)))
+    found = [name for name, cls in registry.passes().items() if cls.__module__ == module]
+    return found[0] if found else ""
+
+
+def has_rules(path: Path) -> bool:
+    """True for files that define a pass or a list of rules."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    targets = [t for node in tree.body if isinstance(node, (ast.Assign, ast.AnnAssign))
+               for t in (node.targets if isinstance(node, ast.Assign) else [node.target])]  # fmt: skip
+    names = {target.id for target in targets if isinstance(target, ast.Name)}
+    registered = any(isinstance(node, ast.ClassDef) and node.decorator_list for node in tree.body)
+    return "RULES" in names or (registered and path.parent.name in ("passes", pass_of(path).replace("-", "_")))
+
+
+FILES = [path for path in sorted((ROOT / "passes").rglob("*.py")) if pass_of(path) and has_rules(path)]
+
+
+def blocks(path: Path) -> list[list[str]]:
+    doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return list(paragraphs(doc))
+
+
+def run(lines: list[str], pass_name: str) -> str:
+    """Run the examples of a paragraph; what is wrong with them, or nothing."""
+    try:
+        found = examples(lines)
+        for example in found:
+            module = build(example)
+            after = anec.opt(module, example.pass_name or pass_name, check="rewrites")
+            problem = compare(example, after)
+            if problem:
+                return problem
+    except (BadExample, anec.AnecError) as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT / "passes")))
+def test_before_becomes_after(path: Path) -> None:
+    found = blocks(path)
+    assert found, "the docstring shows no IR before and after"
+    problems = [problem for lines in found if not is_sketch(lines) and (problem := run(lines, pass_of(path)))]
+    assert not problems, "\n\n".join(problems)
+
+
+def test_plugin_example() -> None:
+    path = ROOT / "examples" / "plugin" / "fuse_gelu.py"
+    registry.load_plugin(str(path))
+    (lines,) = blocks(path)
+    assert run(lines, "fuse-gelu") == ""
+
+
+def test_few_are_sketches() -> None:
+    sketches = [path.name for path in FILES for lines in blocks(path) if is_sketch(lines)]
+    assert len(sketches) <= SKETCHES, sketches
+    only = [path.name for path in FILES if all(is_sketch(lines) for lines in blocks(path))]
+    assert not only, f"{only} run nothing"
+
+
+def test_a_wrong_example_is_found() -> None:
+    lines = ["%1 = mil.mul(%x, 2.0)", "%y = mil.mul(%1, 3.0)     ->     %y = mil.mul(%x, 6.0)"]
+    assert run(lines, "mil-cleanup") == ""
+    assert "6.0" in run([lines[0], lines[1].replace("6.0", "5.0")], "mil-cleanup")
+    assert "mil.add" in run([lines[0], lines[1].replace("->     %y = mil.mul", "->     %y = mil.add")], "mil-cleanup")
+
+
+def test_every_pass_file_is_importable() -> None:
+    for path in FILES:
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        importlib.import_module(".".join(("anec", *(p for p in parts if p != "__init__"))))

@@ -1,0 +1,414 @@
+"""Lifting: ops, arguments, names, origins, notes and what has no place in the IR."""
+
+from __future__ import annotations
+
+import linecache
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from anec.errors import AnecError, UnsupportedError, UsageError
+from anec.frontend import Lifted, export, from_torch, lift
+from anec.frontend.origins import short_path, user_line
+from anec.ir.attrs import Literal
+from anec.ir.types import DType
+
+Lift = Callable[..., Lifted]
+
+
+def inputs_of(found: Lifted) -> list[str]:
+    return [port.name for port in found.module.main.signature.inputs]
+
+
+def outputs_of(found: Lifted) -> list[str]:
+    return [port.name for port in found.module.main.signature.outputs]
+
+
+# -- names ---------------------------------------------------------------------------------------------
+
+
+class Nested(nn.Module):
+    def forward(
+        self,
+        x: torch.Tensor,
+        batch: dict[str, torch.Tensor],
+        states: list[torch.Tensor],
+        flag: bool = True,
+        scale: float = 2.0,
+        nothing: None = None,
+        *rest: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        **more: torch.Tensor,
+    ) -> dict[str, Any]:
+        y = x + batch["pixel_values"] * scale + states[0] - states[1] + rest[0] * rest[1]
+        return {
+            "logits": y if flag else -y,
+            "hidden": (y * mask, y + more["extra"]),
+            "none": None,
+            "one": {"two": y - 1},
+        }
+
+
+def test_names_of_nested_inputs_and_outputs(lifted: Lift) -> None:
+    def x() -> torch.Tensor:
+        return torch.randn(2, 3)
+
+    found = lifted(
+        Nested().eval(),
+        (x(), {"pixel_values": x()}, [x(), x()], True, 2.0, None, x(), x()),
+        {"mask": x(), "extra": x()},
+    )
+    assert inputs_of(found) == [
+        "x", "batch_pixel_values", "states_0", "states_1", "rest_0", "rest_1", "mask", "extra",
+    ]  # fmt: skip
+    assert outputs_of(found) == ["logits", "hidden_0", "hidden_1", "one_two"]
+    signature = found.module.main.signature
+    assert [port.path for port in signature.inputs][1:4] == ["args[1]['pixel_values']", "args[2][0]", "args[2][1]"]
+    assert signature.inputs[-1].path == "kwargs['extra']"
+    assert [port.path for port in signature.outputs] == ["logits", "hidden[0]", "hidden[1]", "one['two']"]
+    assert signature.notes == ["flag=True is fixed", "scale=2.0 is fixed"]
+
+
+@dataclass
+class Result:
+    boxes: torch.Tensor
+    scores: torch.Tensor
+
+
+torch.export.register_dataclass(Result, serialized_type_name="tests.frontend.Result")
+
+
+class Returns(nn.Module):
+    def __init__(self, function: Callable[[torch.Tensor], Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.function(x + 1)
+
+
+@pytest.mark.parametrize(
+    ("function", "names"),
+    [
+        (lambda y: y, ["output"]),
+        (lambda y: (y,), ["output"]),
+        (lambda y: (y, y * 2), ["output_0", "output_1"]),
+        (lambda y: [y, (y * 2, y * 3)], ["output_0", "output_1_0", "output_1_1"]),
+        (lambda y: Result(y, y * 2), ["boxes", "scores"]),
+        (lambda y: {"x": y, "a.b": y * 2}, ["x_out", "a_b"]),
+        (lambda y: {"class": y, "0": y * 2}, ["class", "_0"]),
+        (lambda y: (None, y, None), ["output"]),
+        (lambda y: {"a_b": y, "a": {"b": y * 2}}, ["a_b", "a_b_1"]),
+        (torch.return_types.max, ["output_0", "output_1"]),
+    ],
+)
+def test_names_of_outputs(lifted: Lift, function: Callable[[torch.Tensor], Any], names: list[str]) -> None:
+    if function is torch.return_types.max:
+
+        def function(y: torch.Tensor) -> Any:
+            return y.max(1)
+
+    assert outputs_of(lifted(Returns(function), torch.randn(2, 3))) == names
+
+
+def test_names_can_be_given(lifted: Lift) -> None:
+    model, args = Nested(), (torch.ones(2), {"pixel_values": torch.ones(2)}, [torch.ones(2), torch.ones(2)])
+    rest = (True, 2.0, None, torch.ones(2), torch.ones(2))
+    kwargs = {"mask": torch.ones(2), "extra": torch.ones(2)}
+    by_name = {"batch_pixel_values": "image", "x": "query"}
+    found = lifted(model, args + rest, kwargs, input_names=by_name, output_names=["a", "b", "c", "d"])
+    assert inputs_of(found)[:2] == ["query", "image"]
+    assert outputs_of(found) == ["a", "b", "c", "d"]
+    assert "%image: f32[2]" in str(found.module)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"input_names": ["a", "b"]}, "2 input names for 1 inputs"),
+        ({"input_names": {"y": "a"}}, "no input 'y' to rename"),
+        ({"input_names": ["1st"]}, "not a legal input name"),
+        ({"input_names": "x"}, "is a string"),
+        ({"output_names": ["a", "a"]}, "two outputs would be called 'a'"),
+        ({"output_names": ["a"]}, "1 output names for 2 outputs"),
+    ],
+)
+def test_wrong_names(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        from_torch(Returns(lambda y: (y, y * 2)), torch.ones(2), **options)
+
+
+class Deep(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Module()
+        self.encoder.layers = nn.ModuleList([nn.Sequential(nn.Linear(3, 3), nn.ReLU()) for _ in range(2)])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.encoder.layers:
+            x = layer(x) + x
+        return x
+
+
+def test_values_are_named_after_the_module_path(lifted: Lift) -> None:
+    names = [op.result.name for op in lifted(Deep(), torch.randn(1, 3)).module.main]
+    assert names == ["layers_0_0_linear", "layers_0_1_relu", "add", "layers_1_0_linear", "layers_1_1_relu", "add_1"]
+
+
+def test_an_insertion_leaves_names_elsewhere_alone(lifted: Lift) -> None:
+    class More(Deep):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x.exp().sin())
+
+    plain = {op.result.name for op in lifted(Deep(), torch.randn(1, 3)).module.main}
+    more = {op.result.name for op in lifted(More(), torch.randn(1, 3)).module.main}
+    assert plain < more
+
+
+def test_an_input_called_like_a_weight(lifted: Lift) -> None:
+    class Clash(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(3))
+
+        def forward(self, weight: torch.Tensor) -> torch.Tensor:
+            return weight * self.weight
+
+    found = lifted(Clash(), torch.randn(3))
+    assert inputs_of(found) == ["weight"]
+    assert list(found.module.weights) == ["weight"]
+
+
+# -- origins -------------------------------------------------------------------------------------------
+
+
+def test_origins_tell_module_and_line(lifted: Lift, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = Path(__file__)
+    monkeypatch.chdir(here.parent)
+    for op in lifted(Deep(), torch.randn(1, 3)).module.main:
+        name, _, number = op.origin.line.rpartition(":")
+        assert name == here.name
+        wanted = "x = layer(x) + x"
+        assert linecache.getline(str(here), int(number)).strip() == wanted
+    paths = [op.origin.path for op in lifted(Deep(), torch.randn(1, 3)).module.main]
+    assert paths[:3] == ["encoder.layers.0.0", "encoder.layers.0.1", ""]
+
+
+def test_a_module_called_twice_keeps_its_path(lifted: Lift) -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.shared = nn.Linear(3, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.shared(self.shared(x))
+
+    found = lifted(Twice(), torch.randn(1, 3))
+    assert [op.origin.path for op in found.module.main] == ["shared", "shared"]
+    assert len(found.module.weights) == 2
+
+
+def test_strict_export_gives_the_same_paths() -> None:
+    loose = from_torch(Deep(), torch.ones(1, 3)).module.main
+    strict = from_torch(export(Deep(), (torch.ones(1, 3),), strict=True)).module.main
+    assert [op.origin.path for op in strict] == [op.origin.path for op in loose]
+
+
+def test_lines_of_installed_packages_are_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = (
+        f'  File "{tmp_path}/my models/net.py", line 7, in forward\n    return self.inner(x)\n'
+        '  File "/usr/lib/python3/dist-packages/lib/net.py", line 3, in forward\n    return f(x)\n'
+        '  File "/x/site-packages/torch/nn/functional.py", line 1, in relu\n    return g(x)\n'
+    )
+    assert user_line(trace) == "my_models/net.py:7"
+    monkeypatch.chdir(tmp_path / "..")
+    assert user_line(trace) == f"{tmp_path.name}/my_models/net.py:7"
+    assert user_line('  File "/x/site-packages/timm/vit.py", line 3, in forward\n') == ""
+    assert user_line("") == ""
+    assert short_path("/a/b/c.py") == "b/c.py"
+
+
+# -- arguments -----------------------------------------------------------------------------------------
+
+
+def test_arguments_follow_the_schema(lifted: Lift) -> None:
+    class Ops(nn.Module):
+        def forward(self, x: torch.Tensor, i: torch.Tensor) -> torch.Tensor:
+            y = torch.add(x, 3, alpha=2)
+            y = y.to(torch.float16).to(torch.float32, memory_format=torch.channels_last)
+            y = torch.cat([y, x], 1)
+            return y[:, i] + torch.zeros(2, dtype=torch.float32, device="cpu")[:1]
+
+    found = lifted(Ops(), (torch.randn(2, 3, 4, 4), torch.tensor([0, 2])))
+    ops = {op.name: op for op in found.module.main}
+    add = ops["aten.add.Tensor"] if ops["aten.add.Tensor"].attrs else next(iter(found.module.main))
+    assert add.operands[1] == Literal(3)
+    assert add.attrs == {"alpha": 2}
+    casts = [op.attrs for op in found.module.main if op.name == "aten._to_copy.default"]
+    assert casts == [{"dtype": DType.F16}, {"dtype": DType.F32}]
+    assert len(ops["aten.cat.default"].variadic("tensors")) == 2
+    assert ops["aten.index.Tensor"].variadic("indices")[0] is None
+
+
+def test_defaults_are_left_out(lifted: Lift) -> None:
+    def function(y: torch.Tensor) -> torch.Tensor:
+        return nn.functional.softplus(y, 1, 20) + torch.nn.functional.elu(y, 0.5)
+
+    found = lifted(Returns(function), torch.randn(2))
+    attrs = {op.defn.root: op.attrs for op in found.module.main}
+    assert attrs["softplus"] == {}
+    assert attrs["elu"] == {"alpha": 0.5}
+
+
+def test_ops_with_several_results(lifted: Lift) -> None:
+    def function(y: torch.Tensor) -> Any:
+        values, indices = y.topk(2)
+        a, _, c = y.split(2, 1)
+        return values + a, indices, c
+
+    found = lifted(Returns(function), torch.randn(2, 6))
+    assert "getitem" not in str(found.module)
+    counts = {op.defn.root: len(op.results) for op in found.module.main}
+    assert counts["topk"] == 2
+    assert counts["split_with_sizes"] == 3
+
+
+def test_inputs_and_constants_as_outputs(lifted: Lift) -> None:
+    class Passes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("table", torch.arange(3))
+
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> Any:
+            return x, self.table, y + 1, y
+
+    found = lifted(Passes(), (torch.ones(2), torch.ones(2)))
+    outputs = found.module.main.outputs
+    assert outputs[0] is found.module.main.inputs[0]
+    assert outputs[1].weight is not None
+
+
+def test_an_unused_input_is_dropped_with_a_note(lifted: Lift) -> None:
+    class Ignores(nn.Module):
+        def forward(self, x: torch.Tensor, text: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return x + y
+
+    args = tuple(torch.ones(2) for _ in range(3))
+    found = lifted(Ignores().eval(), args)
+    assert inputs_of(found) == ["x", "y"]
+    assert found.module.main.signature.notes == ["the input text is not used and was dropped"]
+    assert list(found.inputs) == ["x", "y"]
+    assert inputs_of(lifted(Ignores(), args, input_names=["a", "b"])) == ["a", "b"]
+    assert inputs_of(lifted(Ignores(), args, input_names=["a", "b", "c"])) == ["a", "c"]
+
+
+# -- what has no place ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda y: (y, 3), r"the output \[1\] is the int 3"),
+        (lambda y: {"y": y, "scale": 0.5}, r"the output scale is the float 0.5"),
+        (lambda y: {"y": y, "done": True}, "the output done is the bool True"),
+    ],
+)
+def test_numbers_are_no_outputs(function: Callable[[torch.Tensor], Any], message: str) -> None:
+    with pytest.raises(UnsupportedError, match=message) as caught:
+        from_torch(Returns(function), torch.ones(2))
+    assert "return tensors" in str(caught.value.hint)
+
+
+def _line_in(method: Callable[..., Any], text: str) -> str:
+    import inspect
+
+    lines, first = inspect.getsourcelines(method)
+    number = next(i for i, line in enumerate(lines) if text in line)
+    return f"test_lift.py:{first + number}"
+
+
+def test_control_flow_ops() -> None:
+    class Cond(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.cond(x.sum() > 0, lambda y: y + 1, lambda y: y - 1, (x,))
+
+    with pytest.raises(UnsupportedError, match="higher-order op 'cond'") as caught:
+        from_torch(Cond(), torch.ones(3))
+    assert str(caught.value.where).endswith(_line_in(Cond.forward, "torch.cond"))
+    assert "torch.where" in str(caught.value.hint)
+
+
+def test_writing_into_an_input() -> None:
+    class Writes(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x.mul_(2)
+            return x + 1
+
+    with pytest.raises(UnsupportedError, match="writes into its input 'x'") as caught:
+        from_torch(Writes(), torch.ones(3))
+    assert str(caught.value.where).endswith(_line_in(Writes.forward, "x.mul_"))
+    assert "x.clone()" in str(caught.value.hint)
+
+
+def test_training_programs_are_refused() -> None:
+    class Drops(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return nn.functional.dropout(x, 0.5)
+
+    with pytest.raises(UnsupportedError, match="training mode: dropout is active") as caught:
+        from_torch(Drops(), torch.ones(3))
+    assert str(caught.value.where).endswith(_line_in(Drops.forward, "dropout"))
+    trained = torch.export.export(nn.BatchNorm1d(3).train(), (torch.ones(2, 3),))
+    with pytest.raises(UnsupportedError, match="updates its statistics"):
+        from_torch(trained)
+
+
+def test_dtypes_the_ir_lacks() -> None:
+    def function(y: torch.Tensor) -> torch.Tensor:
+        return y.to(torch.float8_e4m3fn).to(torch.float32)
+
+    with pytest.raises(UnsupportedError, match="float8") as caught:
+        from_torch(Returns(function), torch.ones(3))
+    assert caught.value.where is not None
+
+
+def test_custom_ops_resolve_through_torch(lifted: Lift) -> None:
+    @torch.library.custom_op("anec_tests::twice", mutates_args=())
+    def twice(x: torch.Tensor) -> torch.Tensor:
+        return x * 2
+
+    @twice.register_fake
+    def _(x: torch.Tensor) -> torch.Tensor:
+        return torch.empty_like(x)
+
+    found = lifted(Returns(lambda y: twice(y)), torch.ones(3))
+    assert [op.name for op in found.module.main][-1] == "anec_tests.twice.default"
+
+
+def test_checks_leave_nothing(lifted: Lift) -> None:
+    def function(y: torch.Tensor) -> torch.Tensor:
+        torch._assert_async((y > -99).all())
+        return nn.functional.one_hot(y.long().clamp(0, 3), 4).float()
+
+    found = lifted(Returns(function), torch.ones(3))
+    assert "assert" not in str(found.module)
+
+
+def test_a_function_can_be_added_once(lifted: Lift) -> None:
+    first = from_torch(nn.ReLU(), torch.ones(2), function="small")
+    from_torch(nn.ReLU(), torch.ones(9), function="large", module=first.module)
+    assert list(first.module.functions) == ["small", "large"]
+    with pytest.raises(AnecError, match="a function 'large' already"):
+        from_torch(nn.ReLU(), torch.ones(9), function="large", module=first.module)
+
+
+def test_a_program_without_examples() -> None:
+    program = export(nn.ReLU(), (torch.ones(2),)).run_decompositions({})
+    program._example_inputs = None
+    assert lift(program).inputs == {}
+    assert list(lift(program, args=(torch.ones(2),)).inputs) == ["input"]
