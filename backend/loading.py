@@ -40,6 +40,9 @@ def load(path: str | Path) -> Module:
     except AnecError as error:
         error.where = f"{package}" + (f": {error.where}" if error.where else "")
         raise
+    except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
+        # What a damaged protobuf lacks or holds is found where it is used.
+        raise AnecError(f"{package} is damaged: {type(error).__name__}: {error}") from error
 
 
 def _read_model(package: Path) -> Any:

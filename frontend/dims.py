@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
-from fractions import Fraction
+from collections.abc import Container, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -12,15 +11,11 @@ import torch
 
 from anec.errors import UnsupportedError
 from anec.frontend.names import Key, children, is_leaf, keys_of
-from anec.ir.dims import Bounds, Dim, floordiv, maximum, minimum, mod, symbol
+from anec.ir.dims import Bounds, Dim
+from anec.reference.sizes import dim_of, exact, expression
 
 Size = int | torch.SymInt
 _UNBOUNDED = 2**62
-
-
-def expression(size: Any) -> Any:
-    """The sympy expression behind a size; a plain number as it is."""
-    return size.node.expr if isinstance(size, (torch.SymInt, torch.SymFloat, torch.SymBool)) else size
 
 
 class Symbols:
@@ -74,8 +69,7 @@ class Symbols:
         Raises:
             UnsupportedError: the expression is none of +, *, //, %, max and min over integers.
         """
-        expr = expression(size)
-        return expr if type(expr) is int else self._convert(sympy.sympify(expr))
+        return dim_of(size, self.names)
 
     def number(self, value: Any) -> Dim | float:
         """A symbolic number; a float when the symbols cancel.
@@ -84,85 +78,11 @@ class Symbols:
             UnsupportedError: a float that depends on a symbol.
         """
         if isinstance(value, torch.SymFloat):
-            plain = sympy.simplify(_plain(sympy.sympify(expression(value))))
+            plain = sympy.simplify(exact(sympy.sympify(expression(value))))
             if not plain.is_number:
                 raise UnsupportedError(f"the number {plain} depends on a dynamic size")
             return float(plain)
         return self.dim(value)
-
-    def _convert(self, expr: Any) -> Dim:
-        if expr.is_Integer:
-            return int(expr)
-        if isinstance(expr, sympy.Symbol):
-            return symbol(self.names.get(str(expr), str(expr)))
-        name = type(expr).__name__
-        if name in _ROUNDINGS:
-            numerator, denominator = sympy.fraction(sympy.together(_plain(expr.args[0])))
-            above, below = self._convert(numerator), self._convert(denominator)
-            return -floordiv(-above, below) if name in ("CeilToInt", "ceiling") else floordiv(above, below)
-        if expr.is_Pow and expr.args[1].is_Integer and expr.args[1] > 0:
-            base = self._convert(expr.args[0])
-            return _fold([base] * int(expr.args[1]), lambda a, b: a * b)
-        if expr.is_Add or expr.is_Mul:
-            numerator, denominator = expr.as_numer_denom()
-            if denominator != 1:
-                return floordiv(self._convert(numerator), self._convert(denominator))
-            arguments = [self._convert(arg) for arg in expr.args]
-            return _fold(arguments, (lambda a, b: a + b) if expr.is_Add else (lambda a, b: a * b))
-        arguments = [self._convert(arg) for arg in expr.args] if name in _FUNCTIONS else []
-        if not arguments:
-            raise UnsupportedError(f"the size {expr} cannot be written with +, *, //, %, max and min")
-        return _FUNCTIONS[name](arguments)
-
-
-_ROUNDINGS = frozenset({"floor", "ceiling", "FloorToInt", "CeilToInt", "TruncToInt"})
-_FUNCTIONS: dict[str, Callable[[list[Dim]], Dim]] = {
-    "FloorDiv": lambda a: floordiv(a[0], a[1]),
-    "CleanDiv": lambda a: floordiv(a[0], a[1]),
-    "CeilDiv": lambda a: -floordiv(-a[0], a[1]),
-    "Mod": lambda a: mod(a[0], a[1]),
-    "PythonMod": lambda a: mod(a[0], a[1]),
-    "ModularIndexing": lambda a: mod(floordiv(a[0], a[1]), a[2]),
-    "Max": lambda a: _fold(a, maximum),
-    "Min": lambda a: _fold(a, minimum),
-    "PowByNatural": lambda a: _fold([a[0]] * _exponent(a[1]), lambda x, y: x * y),
-    "Identity": lambda a: a[0],
-}
-
-
-def _exponent(dim: Dim) -> int:
-    if isinstance(dim, int) and 0 < dim < 16:
-        return dim
-    raise UnsupportedError(f"a size to the power of {dim}")
-
-
-def _fold(items: list[Dim], step: Callable[[Dim, Dim], Dim]) -> Dim:
-    total = items[0]
-    for item in items[1:]:
-        total = step(total, item)
-    return total
-
-
-def _plain(expr: Any) -> Any:
-    """``expr`` with torch's float functions as plain arithmetic and floats as exact fractions."""
-    if isinstance(expr, sympy.Float):
-        exact = Fraction(float(expr))
-        if exact.denominator > 2**20:
-            raise UnsupportedError(f"a size is scaled by {float(expr)}, which is no exact fraction")
-        return sympy.Rational(exact.numerator, exact.denominator)
-    name = type(expr).__name__
-    if not expr.args:
-        return expr
-    arguments = [_plain(arg) for arg in expr.args]
-    if name in ("ToFloat", "Identity"):
-        return arguments[0]
-    if name in ("FloatTrueDiv", "IntTrueDiv"):
-        return arguments[0] / arguments[1]
-    if name == "FloatPow":
-        return arguments[0] ** arguments[1]
-    if expr.is_Add or expr.is_Mul or expr.is_Pow:
-        return expr.func(*arguments)
-    return expr
 
 
 def _integer(bound: Any) -> int | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from anec.errors import AnecError, UnsupportedError
@@ -55,16 +57,8 @@ def make_weight(name: str, tensor: object, *, check_nan: bool = True) -> Weight:
         type_ = TensorType(dtype_of(data.dtype), tuple(data.shape))
     except UnsupportedError as error:
         raise UnsupportedError(f"the weight {name!r}: {error.message}", hint=error.hint) from None
-    if check_nan and has_nan(data):
+    weight = Weight(name, type_, TensorData(data))
+    if check_nan and data.is_floating_point() and math.isnan(weight.extent()[0]):
         raise AnecError(f"the weight {name!r} holds NaN", hint="check how it was trained, saved or loaded")
-    return Weight(name, type_, TensorData(data))
+    return weight
 
-
-def has_nan(tensor: torch.Tensor) -> bool:
-    """True when a float tensor holds NaN; one pass when it holds none."""
-    if not tensor.is_floating_point() or not tensor.numel():
-        return False
-    wide = torch.float64 if tensor.dtype is torch.float64 else torch.float32
-    total = tensor.sum(dtype=wide)
-    # Infinities of both signs also sum to NaN, so only a finite sum decides.
-    return not bool(torch.isfinite(total)) and bool(torch.isnan(tensor).any())

@@ -154,6 +154,9 @@ class _Conversion:
         tensor = evaluate_constant(value, self.ctx.module)
         if not tensor.numel():
             return value
+        low, high = (float(end) for end in tensor.aminmax())
+        if -HALF_MAX <= low and high <= HALF_MAX:
+            return value
         magnitude = tensor.abs()
         beyond = (magnitude > HALF_MAX) & torch.isfinite(tensor)
         if not bool(beyond.any()):

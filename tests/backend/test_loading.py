@@ -456,6 +456,21 @@ def test_a_truncated_program_is_refused(path: Path) -> None:
             load(path)
 
 
+def test_flipped_bits_are_an_anec_error_or_harmless(path: Path) -> None:
+    save(read(CONV), path)
+    data = bytearray((path / MODEL).read_bytes())
+    refused = 0
+    for at in range(0, len(data), 7):
+        changed = bytearray(data)
+        changed[at] ^= 1 << (at % 8)
+        (path / MODEL).write_bytes(bytes(changed))
+        try:
+            load(path)
+        except AnecError:
+            refused += 1
+    assert refused > len(data) / 7 / 4
+
+
 def test_a_neural_network_is_no_ml_program(path: Path) -> None:
     model = ct.proto.Model_pb2.Model(specificationVersion=4)
     model.neuralNetwork.layers.add()

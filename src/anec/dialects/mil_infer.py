@@ -173,7 +173,8 @@ def _slice_by_index(op: Op) -> Types:
     x, begin, end = _x(op), _ints(op.operand("begin")), _ints(op.operand("end"))
     if x is None or begin is None or end is None or not x.is_static:
         return None
-    stride = _ints(op.operand("stride")) if op.operand("stride") is not None else (1,) * x.rank
+    given = op.attr("stride")
+    stride = (1,) * x.rank if given is None else _ints(Literal(given))
     lengths = {len(begin), len(end), len(stride or ())}
     if stride is None or lengths != {x.rank} or any(step <= 0 for step in stride):
         return None

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import MappingProxyType
 
 from anec.errors import AnecError
 from anec.ir.attrs import Attr, Literal, freeze
+from anec.ir.dims import Bounds
 from anec.ir.graph import NOWHERE, Graph, Op, Origin, Value
 from anec.ir.opdef import Kind, OpDef, Operand
 from anec.ir.types import Type
 
 _CURRENT: ContextVar[Builder | None] = ContextVar("builder", default=None)
+_BOUNDS: ContextVar[Mapping[str, Bounds]] = ContextVar("bounds", default=MappingProxyType({}))
 
 
 class Builder:
@@ -97,6 +100,21 @@ class Builder:
         self.graph.insert(op, before=self.before)
         self.created.append(op)
         return op
+
+
+@contextmanager
+def assuming(bounds: Mapping[str, Bounds]) -> Iterator[None]:
+    """Let inference take dimension symbols to lie in these bounds."""
+    token = _BOUNDS.set(bounds)
+    try:
+        yield
+    finally:
+        _BOUNDS.reset(token)
+
+
+def bounds_of(symbol: str) -> Bounds:
+    """The bounds in force of a dimension symbol; unbounded when none are."""
+    return _BOUNDS.get().get(symbol, Bounds())
 
 
 def split_arguments(defn: OpDef, bound: Mapping[str, object]) -> tuple[dict[str, object], dict[str, Attr]]:

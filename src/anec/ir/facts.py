@@ -136,8 +136,7 @@ def _weight_range(value: Value) -> Range:
     weight = value.weight
     if weight is None or weight.data is None or weight.type.size == 0 or weight.type.dtype.is_complex:
         return ANYTHING
-    low, high = weight.tensor().aminmax()
-    lower, upper = float(low), float(high)
+    lower, upper = weight.extent()
     return Range(lower, upper, True) if math.isfinite(lower) and math.isfinite(upper) else ANYTHING
 
 

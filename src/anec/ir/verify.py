@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 
 from anec.errors import AnecError, VerifyError
 from anec.ir.attrs import Literal
-from anec.ir.build import infer_types
+from anec.ir.build import assuming, infer_types
 from anec.ir.dims import Bounds, Dim, Expr, evaluate
 from anec.ir.facts import is_constant
 from anec.ir.graph import Graph, Module, Op, Value
@@ -40,11 +40,12 @@ def verify_graph(
     _verify_order(graph)
     _verify_entries(module, graph)
     seen: set[int] = {id(value) for value in (*graph.inputs, *graph.weights.values())}
-    for op in graph.ops():
-        _verify_op(graph, op, seen, dialects)
-        if types is True or (types is not False and types(op)):
-            _verify_types(op, module.dims)
-        seen.update(id(result) for result in op.results)
+    with assuming(module.dims):
+        for op in graph.ops():
+            _verify_op(graph, op, seen, dialects)
+            if types is True or (types is not False and types(op)):
+                _verify_types(op, module.dims)
+            seen.update(id(result) for result in op.results)
     for output in graph.outputs:
         if id(output) not in seen:
             raise _fail_at(graph, output, f"the output %{output.name} of {graph.name} is not defined in it")

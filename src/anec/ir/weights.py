@@ -127,6 +127,7 @@ class Weight:
     type: TensorType
     data: WeightData | None = None
     _digest: str | None = None
+    _extent: tuple[float, float] | None = None
 
     def tensor(self) -> torch.Tensor:
         """The numbers, as a view.
@@ -145,6 +146,16 @@ class Weight:
     def identity(self) -> tuple[object, ...]:
         """Equal for weights that are the same memory."""
         return (self.name,) if self.data is None else self.data.identity
+
+    def extent(self) -> tuple[float, float]:
+        """The smallest and largest number, NaN if there is one; read once. (0, 0) when empty or complex."""
+        if self._extent is None:
+            tensor = self.tensor()
+            if not tensor.numel() or tensor.is_complex():
+                return 0.0, 0.0
+            low, high = tensor.aminmax()
+            self._extent = float(low), float(high)
+        return self._extent
 
     def digest(self) -> str:
         """SHA-256 of dtype, shape and bytes, computed once."""

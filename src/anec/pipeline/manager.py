@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from anec.errors import AnecError, UsageError
+from anec.ir.build import assuming
 from anec.ir.graph import Graph, Module, Op
 from anec.pipeline.base import Context, Lossy, Pass
 from anec.pipeline.spec import FixStep, Steps, flatten
@@ -189,7 +190,8 @@ class Manager:
                 graph.listeners.append(changes)
             start = time.perf_counter()
             try:
-                pass_.run_module(module, lambda graph: self._context(module, graph, pass_, contexts))
+                with assuming(module.dims):
+                    pass_.run_module(module, lambda graph: self._context(module, graph, pass_, contexts))
             finally:
                 report.seconds = time.perf_counter() - start
                 for graph in graphs:

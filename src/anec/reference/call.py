@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -13,10 +14,12 @@ from anec import reference
 from anec.errors import UnsupportedError
 from anec.ir.attr_types import attr_dtype, domain_dtypes, first_number, round_half
 from anec.ir.attrs import Attr, Literal
+from anec.ir.dims import Expr
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import Kind, OpDef, Param
 from anec.ir.types import DType
 from anec.ir.weights import torch_dtype
+from anec.reference.sizes import size_of
 
 # MIL inputs that say how, not what: a literal reaches the kernel as plain Python there.
 SHAPE_LIKE = frozenset(
@@ -55,6 +58,9 @@ class Precision:
 DECLARED = Precision("declared")
 DOUBLE = Precision("double")
 PESSIMISTIC = Precision("pessimistic")
+# What dimension symbols stand for: integers, or torch's symbolic ones.
+Sizes = Mapping[str, Any]
+_NO_SIZES: Sizes = MappingProxyType({})
 PRECISIONS: Mapping[str, Precision] = {p.name: p for p in (DECLARED, DOUBLE, PESSIMISTIC)}
 
 
@@ -98,33 +104,46 @@ def literal_dtype(op: Op, name: str, literal: Literal) -> DType:
 
 
 def kernel_arguments(
-    op: Op, tensors: Mapping[Value, torch.Tensor], precision: Precision = DECLARED, *, opset: int = 18
+    op: Op,
+    tensors: Mapping[Value, torch.Tensor],
+    precision: Precision = DECLARED,
+    *,
+    opset: int = 18,
+    sizes: Sizes = _NO_SIZES,
 ) -> tuple[Callable[..., Any], list[Any], dict[str, Any]]:
     """The kernel of ``op`` and the arguments to call it with.
 
+    Args:
+        op: the op.
+        tensors: a tensor for each of its values.
+        precision: in which dtype kernels compute.
+        opset: the target's iOS number.
+        sizes: what dimension symbols in attributes and literals stand for.
+
     Raises:
         UnsupportedError: the op has no kernel.
+        AnecError: a symbol has no size.
     """
     if op.defn.dialect in ("mil", "nn") or reference.lookup(op.name) is not None:
         kernel = reference.lookup(op.name)
         if kernel is None:
             raise UnsupportedError(f"{op.name} has no kernel, so it cannot be run or typed", where=op.origin.place)
-        named = _named_arguments(op, tensors, precision, opset)
+        named = _named_arguments(op, tensors, precision, opset, sizes)
         if kernel.takes_opset:
             named["opset"] = opset
         return kernel.function, [], named
-    positional, keywords = _torch_arguments(op, tensors, precision)
+    positional, keywords = _torch_arguments(op, tensors, precision, sizes)
     return torch_op(_STRIDE_FREE.get(op.name, op.name)), positional, keywords
 
 
 def _named_arguments(
-    op: Op, tensors: Mapping[Value, torch.Tensor], precision: Precision, opset: int
+    op: Op, tensors: Mapping[Value, torch.Tensor], precision: Precision, opset: int, sizes: Sizes
 ) -> dict[str, Any]:
     named: dict[str, Any] = {}
     for param in op.defn.params:
         if param.kind is Kind.ATTR:
             if param.name in op.attrs:
-                named[param.name] = _mil_attr(op, param.name, precision)
+                named[param.name] = _mil_attr(op, param.name, precision, sizes)
             if op.defn.dialect == "mil" and not precision.is_double and _is_half(op):
                 _round_attr(op, param, named, opset)
             continue
@@ -135,7 +154,7 @@ def _named_arguments(
                 given.append(tensors[operand])
             elif isinstance(operand, Literal):
                 shape_like = param.name in SHAPE_LIKE and op.defn.dialect == "mil"
-                plain = operand.value
+                plain = resolved(operand.value, sizes)
                 dtype = literal_dtype(op, param.name, operand)
                 given.append(plain if shape_like else torch.tensor(plain, dtype=precision.dtype(dtype)))
             else:
@@ -165,15 +184,15 @@ def _round_attr(op: Op, param: Param, named: dict[str, Any], opset: int) -> None
             named[param.name] = rounded
 
 
-def _mil_attr(op: Op, name: str, precision: Precision) -> Any:
-    value = op.attrs[name]
+def _mil_attr(op: Op, name: str, precision: Precision, sizes: Sizes) -> Any:
+    value = resolved(op.attrs[name], sizes)
     if precision.is_double and isinstance(value, str) and name in ("dtype", "output_dtype"):
         return _MIL_FLOATS.get(value, value)
     return value
 
 
 def _torch_arguments(
-    op: Op, tensors: Mapping[Value, torch.Tensor], precision: Precision
+    op: Op, tensors: Mapping[Value, torch.Tensor], precision: Precision, sizes: Sizes
 ) -> tuple[list[Any], dict[str, Any]]:
     schema = torch_op(op.name)._schema  # type: ignore[attr-defined]  # OpOverload, untyped
     keyword_only = {argument.name for argument in schema.arguments if argument.kwarg_only}
@@ -195,9 +214,9 @@ def _torch_arguments(
                 else:
                     continue
             else:
-                given = torch_attr(op.attrs[name], precision)
+                given = torch_attr(op.attrs[name], precision, sizes)
         else:
-            items = [torch_operand(op.operands[i], tensors) for i in op.slot(name)]
+            items = [torch_operand(op.operands[i], tensors, sizes) for i in op.slot(name)]
             given = items if param.kind is Kind.VARIADIC else items[0]
         if name in keyword_only or not open_end:
             keywords[name] = given
@@ -206,19 +225,32 @@ def _torch_arguments(
     return positional, keywords
 
 
-def torch_operand(operand: Any, tensors: Mapping[Value, torch.Tensor]) -> Any:
+def torch_operand(operand: Any, tensors: Mapping[Value, torch.Tensor], sizes: Sizes = _NO_SIZES) -> Any:
     """An operand as torch takes it: a tensor, or a Python number (which promotes weakly)."""
     if isinstance(operand, Value):
         return tensors[operand]
-    return operand.value if isinstance(operand, Literal) else None
+    return resolved(operand.value, sizes) if isinstance(operand, Literal) else None
 
 
-def torch_attr(value: Attr, precision: Precision) -> Any:
+def torch_attr(value: Attr, precision: Precision, sizes: Sizes = _NO_SIZES) -> Any:
     """An attribute as torch takes it: dtypes become torch's (wide in double precision)."""
     if isinstance(value, DType):
         return precision.dtype(value)
     if isinstance(value, tuple):
-        return [torch_attr(item, precision) for item in value]
+        return [torch_attr(item, precision, sizes) for item in value]
+    return resolved(value, sizes)
+
+
+def resolved(value: Attr, sizes: Sizes) -> Any:
+    """An attribute with dimension expressions replaced by what they are for ``sizes``.
+
+    Raises:
+        AnecError: a symbol has no size.
+    """
+    if isinstance(value, Expr):
+        return size_of(value, sizes)
+    if isinstance(value, tuple) and any(isinstance(item, (Expr, tuple)) for item in value):
+        return tuple(resolved(item, sizes) for item in value)
     return value
 
 

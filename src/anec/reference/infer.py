@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import MappingProxyType
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from anec import reference
 from anec.errors import AnecError, UnsupportedError
-from anec.ir.attrs import Literal, attr_key
+from anec.ir.attrs import Attr, Literal, attr_key
+from anec.ir.build import bounds_of
+from anec.ir.dims import Expr
 from anec.ir.graph import Op, Value
 from anec.ir.types import DTYPES, DType, StateType, TensorType, Type
 from anec.ir.weights import _TORCH_NAMES, torch_dtype
-from anec.reference.call import kernel_arguments
+from anec.reference.call import Sizes, kernel_arguments
 
 _MEMO: dict[tuple[object, ...], tuple[Type, ...]] = {}
 _BY_TORCH: dict[torch.dtype, DType] = {
@@ -55,48 +59,84 @@ def infer(op: Op) -> tuple[Type, ...]:
         UnsupportedError: the op has no kernel, or its result's shape depends on values.
         AnecError: the arguments do not fit the op.
     """
-    key = _key(op)
+    symbols = sorted(symbols_of(op))
+    key = (*_key(op), *((name, bounds_of(name)) for name in symbols))
     found = _MEMO.get(key)
     if found is None:
-        found = _MEMO[key] = _infer(op)
+        found = _MEMO[key] = _infer(op, symbols)
     return found
 
 
-def _infer(op: Op) -> tuple[Type, ...]:
-    if any(isinstance(value.type, TensorType) and not value.type.is_static for value in op.inputs):
+def symbols_of(op: Op) -> set[str]:
+    """The dimension symbols in the types, literals and attributes an op is given."""
+    found: set[str] = set()
+    for operand in op.operands:
+        if isinstance(operand, Value):
+            if not operand.tensor.is_static:
+                found |= _symbols_in(operand.tensor.shape)
+        elif isinstance(operand, Literal):
+            found |= _symbols_in(operand.value)
+    for attr in op.attrs.values():
+        found |= _symbols_in(attr)
+    return found
+
+
+def _symbols_in(value: Attr) -> set[str]:
+    if isinstance(value, Expr):
+        return value.symbols()
+    return {name for item in value for name in _symbols_in(item)} if isinstance(value, tuple) else set()
+
+
+def _infer(op: Op, symbols: list[str]) -> tuple[Type, ...]:
+    if symbols:
         from anec.reference.symbolic import infer_symbolic
 
-        return infer_symbolic(op)
+        return infer_symbolic(op, symbols)
     return run_fake(op, {value: value.tensor for value in op.inputs})
 
 
-def run_fake(op: Op, types: dict[Value, TensorType]) -> tuple[Type, ...]:
-    """Run the kernel of ``op`` on fake tensors of the given static types."""
+def run_fake(
+    op: Op, types: Mapping[Value, TensorType], sizes: Mapping[str, int] = MappingProxyType({})
+) -> tuple[Type, ...]:
+    """Run the kernel of ``op`` on fake tensors of the given static types.
+
+    Raises:
+        UnsupportedError: the op has no kernel, or its result's shape depends on values.
+        AnecError: the arguments do not fit the op.
+    """
+    with FakeTensorMode(allow_non_fake_inputs=True), quiet():
+        fake = {value: torch.empty(t.static_shape, dtype=torch_dtype(t.dtype)) for value, t in types.items()}
+        return tuple(type_of(result) for result in run_kernel(op, fake, sizes))
+
+
+def run_kernel(op: Op, tensors: Mapping[Value, torch.Tensor], sizes: Sizes) -> list[torch.Tensor]:
+    """The results of the kernel of ``op`` on tensors that stand for its operands.
+
+    Raises:
+        UnsupportedError: the op has no kernel, or its result's shape depends on values.
+        AnecError: the arguments do not fit the op.
+    """
     kernel = reference.lookup(op.name)
     if kernel is not None and kernel.data_dependent:
         raise UnsupportedError(f"the shape of {op.name}'s result depends on values", where=op.origin.place)
-    with FakeTensorMode(allow_non_fake_inputs=True), _quiet():
-        fake = {value: torch.empty(t.static_shape, dtype=torch_dtype(t.dtype)) for value, t in types.items()}
-        try:
-            function, positional, keywords = kernel_arguments(op, fake)
-            results = function(*positional, **keywords)
-        except AnecError:
-            raise
-        except Exception as error:  # torch raises many kinds for arguments that do not fit
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            shown = ", ".join(_show(operand) for operand in op.operands)
-            raise AnecError(
-                f"{op.name}({shown}) does not type: {reason[0]}", where=op.origin.place or None
-            ) from error
+    try:
+        function, positional, keywords = kernel_arguments(op, tensors, sizes=sizes)
+        results = function(*positional, **keywords)
+    except AnecError:
+        raise
+    except Exception as error:  # torch raises many kinds for arguments that do not fit
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        shown = ", ".join(_show(operand) for operand in op.operands)
+        raise AnecError(
+            f"{op.name}({shown}) does not type: {reason[0]}", where=op.origin.place or None
+        ) from error
     if op.defn.results == 0:
-        return ()
-    return tuple(_recorded(op, result) for result in (results if isinstance(results, (tuple, list)) else (results,)))
-
-
-def _recorded(op: Op, result: Any) -> TensorType:
-    if not isinstance(result, torch.Tensor):
-        raise AnecError(f"the kernel of {op.name} gave {type(result).__name__}, not a tensor")
-    return type_of(result)
+        return []
+    many = results if isinstance(results, (tuple, list)) else (results,)
+    for result in many:
+        if not isinstance(result, torch.Tensor):
+            raise AnecError(f"the kernel of {op.name} gave {type(result).__name__}, not a tensor")
+    return list(many)
 
 
 def _show(operand: object) -> str:
@@ -105,16 +145,16 @@ def _show(operand: object) -> str:
     return str(operand) if isinstance(operand, Literal) else "none"
 
 
-class _quiet:
+@contextmanager
+def quiet() -> Iterator[None]:
     """Keep torch's fake-tensor log lines away: a failed inference is an error of ours to tell."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
-    def __enter__(self) -> None:
-        self.logger = logging.getLogger("torch._subclasses.fake_tensor")
-        self.level = self.logger.level
-        self.logger.setLevel(logging.CRITICAL)
 
-    def __exit__(self, *_: object) -> None:
-        self.logger.setLevel(self.level)
-
-
-__all__ = ["StateType", "dtype_of", "infer", "run_fake", "type_of"]
+__all__ = ["StateType", "dtype_of", "infer", "quiet", "run_fake", "run_kernel", "symbols_of", "type_of"]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from anec.errors import AnecError, UnsupportedError, nearest
-from anec.ir.build import Builder
+from anec.ir.build import Builder, assuming
 from anec.ir.graph import Graph, Module, Op, Value
 from anec.ir.opdef import Effect
 from anec.ir.printer import print_op, window
@@ -96,7 +96,8 @@ class Rewriter:
         Raises:
             AnecError: a rule changes a type, makes a broken op, or never comes to an end.
         """
-        return _Run(self, graph).run()
+        with assuming(self.module.dims):
+            return _Run(self, graph).run()
 
 
 class _Run:

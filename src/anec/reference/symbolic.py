@@ -1,0 +1,139 @@
+"""Type inference with dimension symbols: the kernel runs on fake tensors whose sizes are symbolic.
+
+torch asks a question of a size (is it 1? is it even?) by adding a guard. The shape a kernel gives is
+good for all sizes only if no guard matters, so each is tried at sizes that break it: the op is typed
+there with plain integers, and both answers must agree.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice, product
+from typing import Any
+
+import sympy  # type: ignore[import-untyped]  # it has no stubs
+import torch
+from torch._dynamo.source import ConstantSource
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv
+from torch.overrides import TorchFunctionMode
+from torch.utils._sympy.value_ranges import ValueRanges
+
+from anec.errors import AnecError
+from anec.ir.build import bounds_of
+from anec.ir.graph import Op
+from anec.ir.types import TensorType, Type
+from anec.ir.weights import torch_dtype
+from anec.reference.infer import dtype_of, quiet, run_fake, run_kernel
+from anec.reference.sizes import dim_of, size_of
+
+# What a symbol is while torch asks: far from the sizes that kernels treat apart, different for each.
+_HINTS = (1009, 1013, 1019, 1021, 1031, 1033, 1039, 1049)
+# How many sizes a guard is tried at.
+_TRIALS = 6
+
+
+def infer_symbolic(op: Op, symbols: Sequence[str]) -> tuple[Type, ...]:
+    """The types of the results of ``op``, whose arguments hold ``symbols``.
+
+    Raises:
+        AnecError: the arguments do not fit the op for every size; names op and guard.
+    """
+    shapes = ShapeEnv()
+    names: dict[str, str] = {}
+    sizes = {name: _size(shapes, name, index, names) for index, name in enumerate(symbols)}
+    with FakeTensorMode(shape_env=shapes, allow_non_fake_inputs=True), quiet(), _Symbolic():
+        fake = {
+            value: torch.empty([size_of(dim, sizes) for dim in value.tensor.shape], dtype=torch_dtype(value.tensor.dtype))
+            for value in op.inputs
+        }
+        before = len(shapes.guards)
+        try:
+            results = run_kernel(op, fake, sizes)
+        except AnecError as error:
+            error.message = _readable(error.message, names)
+            error.args = (error.message,)
+            raise
+        types = tuple(
+            TensorType(dtype_of(result.dtype), tuple(dim_of(size, names) for size in result.shape))
+            for result in results
+        )
+    for guard in shapes.guards[before:]:
+        _try_guard(op, guard.expr, types, symbols, names)
+    return types
+
+
+def _size(shapes: ShapeEnv, name: str, index: int, names: dict[str, str]) -> Any:
+    """A symbolic size within the symbol's bounds; a plain one where they leave no choice."""
+    bounds = bounds_of(name)
+    # A size of 1 broadcasts, and says so by its type; a symbol never does.
+    lower = max(bounds.lower, 2)
+    if bounds.upper is not None and bounds.upper <= lower:
+        return bounds.upper
+    upper = sympy.oo if bounds.upper is None else bounds.upper
+    hint = _HINTS[index % len(_HINTS)]
+    if bounds.upper is not None and not lower <= hint <= bounds.upper:
+        hint = lower + (bounds.upper - lower) // 2 + index % 2
+    source = ConstantSource(name)
+    made = shapes.create_symbol(
+        hint, source, DimDynamic.DYNAMIC, None, positive=True, do_not_specialize_zero_one=True
+    )
+    shapes.var_to_range[made] = ValueRanges(lower, upper)
+    names[str(made)] = name
+    return shapes.create_symintnode(made, hint=hint, source=source)
+
+
+class _Symbolic(TorchFunctionMode):
+    """Takes ways through torch that keep sizes symbolic where the usual one makes numbers of them."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.nn.functional.pad and kwargs.get("mode", "constant") == "constant" and len(args) == 2:
+            return torch._refs.constant_pad_nd(*args, kwargs.get("value") or 0)
+        return func(*args, **kwargs)
+
+
+def _try_guard(op: Op, guard: Any, types: tuple[Type, ...], symbols: Sequence[str], names: Mapping[str, str]) -> None:
+    """Type the op at sizes that break the guard.
+
+    Raises:
+        AnecError: the answer is another there.
+    """
+    raw = {readable: torch_name for torch_name, readable in names.items()}
+    breaking = (sizes for sizes in _samples(symbols) if not _holds(guard, {raw[n]: s for n, s in sizes.items() if n in raw}))
+    for sizes in islice(breaking, _TRIALS):
+        wanted = tuple(type_.at(sizes) for type_ in types if isinstance(type_, TensorType))
+        try:
+            found = run_fake(op, {value: value.tensor.at(sizes) for value in op.inputs}, sizes)
+        except AnecError:
+            found = ()
+        if found != wanted:
+            at = ", ".join(f"{name}={size}" for name, size in sizes.items())
+            raise AnecError(
+                f"{op.name} cannot be typed for every size: it holds only where {_readable(str(guard), names)}, "
+                f"not at {at}",
+                where=op.origin.place or None,
+                hint="declare narrower `dims`, or make the size static",
+            )
+
+
+def _holds(guard: Any, sizes: Mapping[str, int]) -> bool:
+    found = guard.xreplace({free: sympy.Integer(sizes[str(free)]) for free in guard.free_symbols})
+    return bool(found)
+
+
+def _samples(symbols: Sequence[str]) -> Iterator[dict[str, int]]:
+    """Sizes within the bounds: all the small ones, and some large."""
+    each = []
+    for name in symbols:
+        bounds = bounds_of(name)
+        lower = max(bounds.lower, 1)
+        upper = 4 * max(_HINTS) if bounds.upper is None else bounds.upper
+        spread = [*range(lower, lower + 18), upper // 2, upper - 1, upper]
+        each.append(sorted({size for size in spread if lower <= size <= upper}))
+    return (dict(zip(symbols, sizes, strict=True)) for sizes in islice(product(*each), 4096))
+
+
+def _readable(text: str, names: Mapping[str, str]) -> str:
+    return re.sub(r"\b[su]\d+\b", lambda match: names.get(match.group(), match.group()), text)
