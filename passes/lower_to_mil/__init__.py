@@ -77,7 +77,6 @@ def _check_int32(value: Value) -> None:
     if weight is None or weight.data is None or weight.type.size == 0 or weight.type.dtype is not DType.I64:
         return
     low, high = weight.tensor().aminmax()
-    low, high = weight.extent()
     if int(low) < INT32_MIN or int(high) > INT32_MAX:
         users = [op.origin.place for op in value.users if op.origin.place]
         raise AnecError(
