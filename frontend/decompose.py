@@ -34,8 +34,8 @@ _REASONS = {
     ),
     "one Core ML op; taken apart it overflows in fp16 or hides in select and compare": (
         "softplus.default log_sigmoid.default silu.default mish.default glu.default hardswish.default "
-        "hardsigmoid.default relu6.default celu.default prelu.default _prelu_kernel.default softshrink.default "
-        "hardshrink.default threshold.default"
+        "hardsigmoid.default relu6.default elu.default celu.default prelu.default _prelu_kernel.default "
+        "softshrink.default hardshrink.default threshold.default"
     ),
     "resampling: taken apart it is index arithmetic and gathers": (
         "upsample_linear1d.default upsample_linear1d.vec upsample_bilinear2d.vec upsample_bilinear2d.default "

@@ -47,7 +47,7 @@ def export(
     positional, named = separate((tuple(args), dict(kwargs or {})))
 
     def attempt(**options: Any) -> ExportedProgram:
-        with evaluating(model), _plain_modes(), quiet():
+        with evaluating(model), _frozen(model), _plain_modes(), quiet():
             return torch.export.export(
                 model, positional, named or None, dynamic_shapes=dynamic_shapes, strict=strict, **options
             )
@@ -114,14 +114,27 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _frozen(model: torch.nn.Module) -> Iterator[None]:
+    """Let no parameter require a gradient; else inputs made in inference mode cannot be traced."""
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        for parameter in learned:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in learned:
+            parameter.requires_grad_(True)
+
+
+@contextlib.contextmanager
 def _plain_modes() -> Iterator[None]:
-    """Trace what the modules say: no gradients, no inference mode, no fused encoder path, no warnings."""
+    """Trace the same whatever mode the caller is in: no fused encoder path, no warnings."""
     mha = getattr(torch.backends, "mha", None)
     fast = mha.get_fastpath_enabled() if mha is not None else False
     try:
         if mha is not None:
             mha.set_fastpath_enabled(False)
-        with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
+        with torch.inference_mode(False), torch.enable_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:

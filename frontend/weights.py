@@ -61,4 +61,3 @@ def make_weight(name: str, tensor: object, *, check_nan: bool = True) -> Weight:
     if check_nan and data.is_floating_point() and math.isnan(weight.extent()[0]):
         raise AnecError(f"the weight {name!r} holds NaN", hint="check how it was trained, saved or loaded")
     return weight
-

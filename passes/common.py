@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextvars import ContextVar
 
 from anec.errors import AnecError
 from anec.ir.attrs import Attr, Literal
@@ -18,8 +19,10 @@ Number = float | int | bool
 
 # Larger constants are not searched for a single number: it would cost more than it saves.
 _LARGEST_SEARCHED = 1 << 16
-_DEEPEST_CONSTANT = 256
 _ROUNDS = 64
+# What `known` found during one sweep of `settle`. A rewrite never makes a constant vary; where it
+# makes something constant, the next sweep sees it.
+_KNOWN: ContextVar[dict[Value, bool] | None] = ContextVar("known", default=None)
 
 # Ops whose result holds elements of one operand and nothing else, with that operand's name.
 MOVES: dict[str, str] = {
@@ -59,8 +62,12 @@ def settle(ctx: Context, rules: Sequence[Rule], opts: object) -> None:
         AnecError: the rules never come to rest.
     """
     for _ in range(_ROUNDS):
-        if not ctx.rewrite(rules, opts=opts).fired:
-            return
+        token = _KNOWN.set({})
+        try:
+            if not ctx.rewrite(rules, opts=opts).fired:
+                return
+        finally:
+            _KNOWN.reset(token)
     raise AnecError("the clean-up does not come to rest", hint="two of its rules undo each other")
 
 
@@ -78,27 +85,42 @@ def tensor(name: str) -> Var:
 
 
 def known(operand: Operand) -> bool:
-    """True for literals, weights, and short effect-free expressions of them.
+    """True for literals, weights, and what effect-free ops compute from them alone.
 
-    The walk is bounded, so that asking it of every value of a deep graph stays linear. Compressed
-    weights (``constexpr_*``) are not computed before emission, so they count as varying.
+    Compressed weights (``constexpr_*``) are not computed before emission, so they count as varying.
     """
-    if isinstance(operand, Literal):
-        return True
     if not isinstance(operand, Value):
-        return False
-    stack, seen = [operand], {operand}
+        return isinstance(operand, Literal)
+    memo = _KNOWN.get()
+    memo = {} if memo is None else memo
+    stack = [operand]
     while stack:
-        at = stack.pop()
-        if at.weight is not None:
-            continue
-        if at.op is None or not _computes(at.op) or len(seen) > _DEEPEST_CONSTANT:
-            return False
-        for value in at.op.inputs:
-            if value not in seen:
-                seen.add(value)
-                stack.append(value)
-    return True
+        at = stack[-1]
+        missing = None
+        if at not in memo:
+            found, missing = _judge(at, memo)
+            if missing is None:
+                memo[at] = found
+        if missing is None:
+            stack.pop()
+        else:
+            stack.append(missing)
+    return memo[operand]
+
+
+def _judge(value: Value, memo: dict[Value, bool]) -> tuple[bool, Value | None]:
+    """Whether ``value`` is known, or the operand that must be judged first."""
+    if value.weight is not None:
+        return True, None
+    if value.op is None or not _computes(value.op):
+        return False, None
+    missing = None
+    for operand in value.op.inputs:
+        if operand not in memo:
+            missing = missing or operand
+        elif not memo[operand]:
+            return False, None
+    return missing is None, missing
 
 
 def _computes(op: Op) -> bool:

@@ -9,16 +9,18 @@ Source: Core ML's ML Program interface, and what coremltools' own backend passes
 
 from __future__ import annotations
 
+import typing
 from dataclasses import dataclass
-from typing import Literal as OneOf
 
 from anec.dialects import mil
 from anec.errors import AnecError
+from anec.ir.attrs import Literal
 from anec.ir.facts import is_constant
 from anec.ir.graph import Graph, Value, legal_name
 from anec.ir.opdef import Effect
 from anec.ir.signature import Port, PortKind
 from anec.ir.types import DType, StateType, TensorType
+from anec.passes.common import holds
 from anec.pipeline.base import EXACT, Context, Pass
 from anec.pipeline.registry import register
 
@@ -40,7 +42,7 @@ class LegalizeIo(Pass):
     after = ("lower-to-mil", "to-fp16")
     requires = ("mil",)
 
-    io_dtype: OneOf["fp32", "fp16"] = "fp32"
+    io_dtype: typing.Literal["fp32", "fp16"] = "fp32"
 
     def run(self, graph: Graph, ctx: Context) -> None:
         if self.io_dtype == "fp16" and ctx.module.opset < 16:
@@ -101,9 +103,12 @@ def _legalize_input(graph: Graph, ctx: Context, value: Value, floats: DType) -> 
     _drop_double_casts(graph, legal)
 
 
-def _bias(bias: tuple[float, ...], type_: TensorType) -> object:
-    """An image's offset a channel, shaped to add to (1, C, H, W)."""
-    return bias[0] if len(bias) == 1 else [[[[b]] for b in bias]][: type_.rank]
+def _bias(bias: tuple[float, ...], type_: TensorType) -> Literal:
+    """An image's offset a channel, shaped to add to (1, C, H, W) or (C, H, W)."""
+    if len(bias) == 1:
+        return Literal(bias[0])
+    channels = tuple(((offset,),) for offset in bias)
+    return Literal((channels,) if type_.rank == 4 else channels)
 
 
 def _drop_double_casts(graph: Graph, value: Value) -> None:
@@ -111,6 +116,8 @@ def _drop_double_casts(graph: Graph, value: Value) -> None:
     if value.op is None or value.op.name != "mil.cast":
         return
     source = value.op.value("x")
+    if not holds(value.tensor.dtype, source.tensor.dtype):
+        return  # cast(x: i32 -> bool -> i32) makes 1 of every number but 0
     for user in value.users:
         if user.name == "mil.cast" and user.result.type == source.type:
             graph.replace(user.result, source)
@@ -167,10 +174,7 @@ def _legalize_output(graph: Graph, ctx: Context, index: int, floats: DType) -> N
     outer = _boundary(value.tensor, floats, f"the output %{value.name}")
     if outer == value.tensor:
         return
-    source: Value = value
-    if value.op is not None and value.op.name == "mil.cast" and value.op.value("x").type == outer and not value.uses:
-        # The program's own cast to float32 in front of the output is not wanted.
-        source = value.op.value("x")
+    source = _uncast(value, outer)
     with ctx.builder(before=None, like=value.op) as builder:
         builder.name = value.name
         legal = source
@@ -183,6 +187,16 @@ def _legalize_output(graph: Graph, ctx: Context, index: int, floats: DType) -> N
     graph.outputs[index] = legal
     if value.op is not None and not value.uses and not value.is_output:
         graph.erase(value.op)
+
+
+def _uncast(value: Value, outer: TensorType) -> Value:
+    """What the program casts in front of an output that would be cast back: cast(x: f16 -> f32 -> f16) is x."""
+    if value.op is None or value.op.name != "mil.cast" or value.uses:
+        return value
+    source = value.op.operand("x")
+    if isinstance(source, Value) and source.type == outer and holds(value.tensor.dtype, source.tensor.dtype):
+        return source
+    return value
 
 
 def _public_names(graph: Graph) -> None:

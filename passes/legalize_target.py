@@ -14,8 +14,9 @@ from anec.errors import UnsupportedError
 from anec.ir.attrs import Attr, Literal, same_attr
 from anec.ir.facts import constants, is_constant
 from anec.ir.graph import Graph, Op, Value
-from anec.ir.opdef import Version
+from anec.ir.opdef import Param, Version
 from anec.ir.types import DType
+from anec.ir.weights import TensorData, Weight
 from anec.pipeline.base import EXACT, Context, Pass
 from anec.pipeline.registry import register
 
@@ -49,7 +50,7 @@ class LegalizeTarget(Pass):
             if opset < 17:
                 _round_epsilon(op, ctx)
             else:
-                _wrap_indices(op)
+                _wrap_indices(op, ctx)
             problems += [(op, problem) for problem in illegal(op, version)]
         if problems:
             raise _refusal(problems, ctx.module.target)
@@ -64,7 +65,7 @@ def _drop_defaults(op: Op, version: Version) -> None:
     known = {param.name for param in version.params}
     for name in [name for name in op.attrs if name not in known]:
         if same_attr(op.attrs[name], op.defn.by_name[name].default):
-            del op.attrs[name]
+            op.drop_attr(name)
 
 
 def _round_epsilon(op: Op, ctx: Context) -> None:
@@ -86,15 +87,23 @@ def _half(number: float) -> float:
     return float(np.float16(number))
 
 
-def _wrap_indices(op: Op) -> None:
+def _wrap_indices(op: Op, ctx: Context) -> None:
     """Constant negative indices count from the end before they are undefined."""
     if op.name not in _WRAPPING:
         return
     indices, axis = op.operand("indices"), op.attr("axis")
-    if isinstance(indices, Literal) and isinstance(axis, int):
-        size = op.value("x").tensor.shape[axis]
-        if isinstance(size, int):
-            op.set_operand(op.slot("indices")[0], Literal(_wrapped(indices.value, size), indices.dtype))
+    size = op.value("x").tensor.shape[axis] if isinstance(axis, int) else None
+    if not isinstance(size, int):
+        return
+    slot = op.slot("indices")[0]
+    if isinstance(indices, Literal):
+        wrapped = Literal(_wrapped(indices.value, size), indices.dtype)
+        if wrapped != indices:
+            op.set_operand(slot, wrapped)
+    elif isinstance(indices, Value) and ctx.facts.range(indices).lower < 0 and is_constant(indices):
+        wrapped_weight = _wrapped_weight(indices, size, ctx)
+        if wrapped_weight is not None:
+            op.set_operand(slot, wrapped_weight)
 
 
 def _wrapped(value: Attr, size: int) -> Attr:
@@ -103,27 +112,41 @@ def _wrapped(value: Attr, size: int) -> Attr:
     return value + size if isinstance(value, int) and value < 0 else value
 
 
+def _wrapped_weight(indices: Value, size: int, ctx: Context) -> Value | None:
+    """The constant indices counted from the start; None when they are already."""
+    from anec.reference.evaluate import evaluate_constant  # loads torch
+
+    tensor = evaluate_constant(indices, ctx.module)
+    if bool((tensor >= 0).all()):
+        return None
+    data = TensorData(tensor.where(tensor >= 0, tensor + size))
+    weight = Weight(f"{ctx.graph.name}.{indices.name}_from_start", indices.tensor, data)
+    return ctx.graph.add_weight(ctx.module.add_weight(weight))
+
+
 def illegal(op: Op, version: Version) -> list[str]:
     """What of ``op`` the version does not take: parameters, dtypes."""
-    found = []
     params = {param.name: param for param in version.params}
-    for name in op.attrs:
-        if name not in params:
-            found.append(f"its attribute {name} needs a later target")
+    found = [f"its attribute {name} needs a later target" for name in op.attrs if name not in params]
     for param in op.defn.operand_params:
         operands = [op.operands[i] for i in op.slot(param.name)]
         given = [operand for operand in operands if operand is not None]
         if given and param.name not in params:
             found.append(f"its operand {param.name} needs a later target")
-            continue
-        allowed = params[param.name].dtypes if param.name in params else ()
-        for operand in given:
-            dtype = operand.tensor.dtype if isinstance(operand, Value) else operand.dtype
-            if dtype is not None and allowed and dtype not in allowed:
-                found.append(f"its operand {param.name} is {dtype}, the target takes {', '.join(map(str, allowed))}")
-        if given and params.get(param.name) and params[param.name].const:
-            if any(isinstance(operand, Value) and not is_constant(operand) for operand in given):
-                found.append(f"its operand {param.name} must be constant")
+        elif given:
+            found += _illegal_operands(params[param.name], given)
+    return found
+
+
+def _illegal_operands(param: Param, given: list[Value | Literal]) -> list[str]:
+    found = []
+    for operand in given:
+        dtype = operand.tensor.dtype if isinstance(operand, Value) else operand.dtype
+        if dtype is not None and param.dtypes and dtype not in param.dtypes:
+            allowed = ", ".join(map(str, param.dtypes))
+            found.append(f"its operand {param.name} is {dtype}, the target takes {allowed}")
+    if param.const and any(isinstance(operand, Value) and not is_constant(operand) for operand in given):
+        found.append(f"its operand {param.name} must be constant")
     return found
 
 
@@ -135,13 +158,19 @@ def _refusal(problems: list[tuple[Op, str]], target: str) -> UnsupportedError:
         f"{name}  x{len(places)}  {problem}  {', '.join(dict.fromkeys(p for p in places if p))}"
         for (name, problem), places in rows.items()
     ]
-    needed = max((op.defn.since for op, _ in problems), default=0)
+    needed = [_first_target(op, int(target.removeprefix("iOS"))) for op, _ in problems]
+    later = [found for found in needed if found is not None]
     return UnsupportedError(
         f"{target} cannot take {len(problems)} op{'s' if len(problems) > 1 else ''} of this program",
         where=problems[0][0].origin.place or None,
         window="\n".join(lines),
-        hint=f"compile with --target iOS{needed}" if needed else "compile with a later --target",
+        hint=f"compile with --target iOS{max(later)}" if len(later) == len(needed) else "no target takes all of them",
     )
+
+
+def _first_target(op: Op, opset: int) -> int | None:
+    """The first later target that takes the op as it is."""
+    return next((v.since for v in op.defn.versions if v.since > opset and not illegal(op, v)), None)
 
 
 __all__ = ["LegalizeTarget", "illegal"]

@@ -155,7 +155,7 @@ class _Conversion:
         if not tensor.numel():
             return value
         low, high = (float(end) for end in tensor.aminmax())
-        if -HALF_MAX <= low and high <= HALF_MAX:
+        if low >= -HALF_MAX and high <= HALF_MAX:
             return value
         magnitude = tensor.abs()
         beyond = (magnitude > HALF_MAX) & torch.isfinite(tensor)

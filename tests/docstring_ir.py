@@ -32,6 +32,7 @@ from anec.ir.weights import TensorData, torch_dtype
 
 DEFAULT_TYPE = "f32[2,8]"
 SKETCH = "; sketch"
+WEIGHT = "weight"
 _ARROW = re.compile(r"(?<=\s)->(?=\s|$)")
 _DECLARED = re.compile(r"%(\w+): ((?:state<)?\w+\[[^\]]*\]>?)((?:,? a)? weight)?")
 
@@ -178,6 +179,8 @@ def _declarations(line: str, example: Example) -> str:
 
 
 def _statement(line: str) -> Statement:
+    if match := re.fullmatch(r'%(\w+) = weight "[^"]*" : (\S+)', line):
+        return Statement([match.group(1)], WEIGHT, types=match.group(2))
     match = re.match(r"((?:%\w+(?:, )?)*)( = )?(?=\w+\.)", line)
     if match is None or bool(match.group(1)) != bool(match.group(2)):
         raise BadExample(f"not an op: {line!r}")
@@ -393,16 +396,23 @@ def compare(example: Example, after: Module) -> str:
     ops = list(graph.ops())
     comparison = _Comparison(graph)
     shown = "\n".join(f"    {op!r}" for op in ops) + f"\n    return {graph.outputs}"
-    if len(ops) != len(example.after):
-        return f"{len(example.after)} ops are wanted, {len(ops)} are there:\n{shown}"
-    for wanted, op in zip(example.after, ops, strict=True):
+    folded = {statement.results[0]: statement for statement in example.after if statement.call == WEIGHT}
+    wanted_ops = [statement for statement in example.after if statement.call != WEIGHT]
+    if len(ops) != len(wanted_ops):
+        return f"{len(wanted_ops)} ops are wanted, {len(ops)} are there:\n{shown}"
+    for wanted, op in zip(wanted_ops, ops, strict=True):
         problem = comparison.statement(wanted, op)
         if problem:
             return f"{problem}:\n{shown}"
-    for name, value in zip(example.gives, graph.outputs, strict=False):
+    gives = example.gives or list(folded)[-1:]
+    for name, value in zip(gives, graph.outputs, strict=False):
         problem = comparison.name(name, value)
         if problem:
             return f"returned: {problem}:\n{shown}"
+    for name, statement in folded.items():
+        found = comparison.bound.get(name)
+        if found is None or found.weight is None or str(found.type) != statement.types:
+            return f"%{name} is {found}, not a weight of {statement.types}:\n{shown}"
     return ""
 
 

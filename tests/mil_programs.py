@@ -165,8 +165,19 @@ def _pad(p: Program, x: Value) -> Value:
 
 
 def _conv(p: Program, x: Value) -> Value | None:
-    if x.rank != 4 or min(x.shape[2:]) < 2:
+    fitting = [v for v in p.values if v.rank == 4 and min(v.shape[2:]) >= 2]
+    if not fitting:
         return None
+    x = fitting[-1]
+    made = _plain_conv(p, x)
+    if p.random.random() < 0.5:
+        return made
+    # What usually stands behind a conv.
+    vector = p.weight(made.shape[1], 1, 1)
+    return p.random.choice([_batch_norm, lambda _, y: mil.mul(y, vector), lambda _, y: mil.add(y, vector)])(p, made)
+
+
+def _plain_conv(p: Program, x: Value) -> Value:
     groups = p.random.choice([g for g in (1, 2) if x.shape[1] % g == 0])
     out = groups * p.random.randint(1, 3)
     bias = p.weight(out) if p.random.random() < 0.5 else None

@@ -59,7 +59,7 @@ def passes_table() -> str:
 
 
 def _option(cls: type, key: str) -> str:
-    from anec.pipeline.spec import format_option
+    from anec.pipeline.options import format_option
 
     default = getattr(cls, cls.options()[key].name, None)
     return f"{key}={format_option(default)}"

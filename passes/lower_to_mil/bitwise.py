@@ -4,7 +4,8 @@
 
 Core ML has no bitwise op on integers. A mask known here is a few runs of ones, and a run is a
 division and a remainder; both round down, as an arithmetic shift does, so negative numbers are
-right too. Two computed integers have no such form.
+right too. Two computed integers are laid out as bits along one more axis, put together bit by bit,
+and summed up again; their signs go apart, as 2^31 is no int32.
 """
 
 from __future__ import annotations
@@ -13,14 +14,15 @@ from anec.dialects import mil
 from anec.ir.attrs import Literal
 from anec.ir.facts import scalar_of
 from anec.ir.graph import Op, Value
-from anec.ir.opdef import OpDef
+from anec.ir.opdef import OpDef, Operand
 from anec.ir.types import DType
 from anec.passes.lower_to_mil.elementwise import pair, same, wrapped
 from anec.passes.lower_to_mil.roots import each
 from anec.passes.lower_to_mil.shared import as_value
-from anec.passes.lower_to_mil.typing import argument, result_type
+from anec.passes.lower_to_mil.typing import INT32_MIN, argument, result_type
 from anec.rewrite import Rule, reject, rewrite
 
+_MOST_AXES = 5
 _LOGIC: dict[str, OpDef] = {"and": mil.logical_and, "or": mil.logical_or, "xor": mil.logical_xor}
 
 
@@ -64,6 +66,26 @@ def _with_mask(kind: str, x: Value, mask: int) -> Value:
     return mil.add(mil.sub(x, mil.mul(shared, 2)), mask)
 
 
+_BITS = 31
+# The same on bits that are 0 or 1.
+_ON_BITS: dict[str, OpDef] = {"and": mil.mul, "or": mil.maximum, "xor": mil.not_equal}
+
+
+def _by_bits(kind: str, left: Operand, right: Operand) -> Value:
+    """Two computed int32 tensors, bit by bit: 31 bits along a new last axis, and the sign."""
+    x, y = as_value(left), as_value(right)
+    if max(x.rank, y.rank) > _MOST_AXES - 1:
+        reject(f"{x.tensor} needs one more axis for its bits")
+    powers = mil.pow(2, mil.range_1d(end=_BITS, start=0, step=1))
+    bits = (mil.mod(mil.floor_div(mil.expand_dims(v, axes=(v.rank,)), powers), 2) for v in (x, y))
+    joined = _ON_BITS[kind](*bits)
+    if kind == "xor":
+        joined = mil.cast(joined, dtype="int32")
+    low = mil.reduce_sum(mil.mul(joined, powers), axes=(-1,), keep_dims=False)
+    sign = mil.cast(_LOGIC[kind](mil.less(x, 0), mil.less(y, 0)), dtype="int32")
+    return mil.add(low, mil.mul(sign, INT32_MIN))
+
+
 def _bitwise(kind: str) -> Rule:
     overloads = ("Tensor", "Scalar", "Scalar_Tensor")
     roots = [*(f"bitwise_{kind}.{o}" for o in overloads), *(f"__{kind}__.{o}" for o in overloads[:2])]
@@ -78,7 +100,7 @@ def _bitwise(kind: str) -> Rule:
         for operand, mask in masks:
             if mask is not None and isinstance(operand, Value) and operand.tensor.shape == type_.shape:
                 return wrapped(_with_mask(kind, operand, int(mask)), op)
-        return reject("Core ML has no bitwise op of two computed integers; one must be a number known here")
+        return wrapped(_by_bits(kind, left, right), op)
 
     return lower
 

@@ -93,8 +93,8 @@ def linspace(op: Op) -> Value:
 
 
 def _progression(size: int, first: float, by: float, dtype: DType) -> Value:
-    if size == 0:
-        return filled((0,), 0, dtype)
+    if size == 0 or by == 0:
+        return filled((size,), first, dtype)
     if not dtype.is_float or (float(first).is_integer() and float(by).is_integer()):
         begin, step = int(first), int(by)
         counted = mil.range_1d(end=int32(begin + size * step), start=int32(begin), step=int32(step))

@@ -38,6 +38,7 @@ FAMILIES = (
     "attention",
     "resize",
     "recurrent",
+    "state",
 )
 
 

@@ -16,6 +16,7 @@ from anec.ir.attrs import Attr, Literal
 from anec.ir.facts import is_constant, scalar_of
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import Operand
+from anec.ir.types import DType
 from anec.passes.lower_to_mil.elementwise import same
 from anec.passes.lower_to_mil.roots import each
 from anec.passes.lower_to_mil.shared import as_value, choose
@@ -69,7 +70,9 @@ def clamp_tensor(op: Op) -> Value:
     """Bounds that are tensors, broadcast."""
     dtype = result_type(op).dtype
     x: Operand = cast(op.operand("self"), dtype)
-    for name, target in (("min", mil.maximum), ("max", mil.minimum)):
+    bools = dtype is DType.BOOL
+    largest, smallest = (mil.logical_or, mil.logical_and) if bools else (mil.maximum, mil.minimum)
+    for name, target in (("min", largest), ("max", smallest)):
         bound = cast(op.operand(name), dtype) if name in op.defn.by_name else None
         if bound is not None:
             x = target(x, bound)

@@ -1,8 +1,9 @@
 """Activations.
 
-%y = aten.hardswish.default(%x)                                ->      %y = nn.hard_swish(%x)
-%y = aten._log_softmax.default(%x) {dim=-1, half_to_float=false}
-->      %y = nn.log_softmax(%x) {axis=-1}
+    %y = aten.hardswish.default(%x)                                      ->     %y = nn.hard_swish(%x)
+    %y = aten._log_softmax.default(%x) {dim=-1, half_to_float=false}     ->     %y = nn.log_softmax(%x) {axis=-1}
+
+Softmax itself stays ATen's: Core ML has the same op.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
 """Norms: every ATen overload to one `nn` op.
 
-%y = aten.rms_norm.default(%x, %w) {normalized_shape=[8], eps=none}
-->      %y = nn.rms_norm(%x, %w) {axes=[-1], epsilon=1.1920928955078125e-07}
-%y, %m, %r = aten._native_batch_norm_legit_no_training.default(%x, %w, %b, %mean, %variance) {...}
-->      %y = nn.batch_norm(%x, %mean, %variance, %w, %b) {epsilon=1e-05}
+    %y = aten.rms_norm.default(%x, %w) {normalized_shape=[8], eps=none}
+        ->      %y = nn.rms_norm(%x, %w) {axes=[-1], epsilon=1.1920928955078125e-07}
+    %y, %m, %r = aten._native_batch_norm_legit_no_training.default(%x, %w, %b, %mean, %variance) {...}
+        ->      %y = nn.batch_norm(%x, %mean, %variance, %w, %b) {epsilon=1e-05}
+
+A norm that updates its running statistics is in training mode and stays.
 """
 
 from __future__ import annotations

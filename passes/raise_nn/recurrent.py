@@ -1,7 +1,9 @@
 """Recurrent layers.
 
-%y, %h, %c = aten.lstm.input(%x, [%h0, %c0], [%w_ih, %w_hh, %b_ih, %b_hh]) {has_biases=true, num_layers=1, ...}
-->      %y, %h, %c = nn.lstm(%x, %h0, %c0, [%w_ih, %w_hh, %b_ih, %b_hh]) {layers=1}
+    %y, %h, %c = aten.lstm.input(%x, [%h0, %c0], [%w_ih, %w_hh, %b_ih, %b_hh]) {has_biases=true, num_layers=1, ...}
+        ->      %y, %h, %c = nn.lstm(%x, %h0, %c0, [%w_ih, %w_hh, %b_ih, %b_hh]) {layers=1, ...}
+
+Weights keep torch's flat order: by layer, then by direction.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from anec.pipeline.registry import register, register_lowering, register_op
 from anec.rewrite import any_of, constant, optional, reject, rest, rewrite, var
 
 if TYPE_CHECKING:
-    from anec.api import CompiledModel, compile, load, opt, read
+    from anec.api import CompiledModel, compile, load, opt, read  # noqa: A004  # as in torch.compile
     from anec.frontend import Source
 
 __version__ = VERSION

@@ -100,7 +100,7 @@ def test_composites_stay_whole(
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_recurrent_layers_stay_whole(lifted: Lift, kind: Any, bidirectional: bool) -> None:
-    model = kind(5, 3, num_layers=2, bidirectional=bidirectional, batch_first=True)
+    model = nn.Sequential(kind(5, 3, num_layers=2, bidirectional=bidirectional, batch_first=True))
     found = lifted(model, torch.randn(2, 4, 5))
     assert len([name for name in roots(found) if name.endswith(".input")]) == 1
     assert len(found.module.main) <= 3

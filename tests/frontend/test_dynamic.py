@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +18,8 @@ from anec.frontend.dims import Symbols
 from anec.ir.dims import Bounds, evaluate, parse_dim
 
 Lift = Callable[..., Lifted]
+DEFERS = "prefer_deferred_runtime_asserts_over_guards" in inspect.signature(torch.export.export).parameters
+defers = pytest.mark.skipif(not DEFERS, reason="this torch cannot write down what it assumes of sizes")
 
 
 class Pyramid(nn.Module):
@@ -32,6 +36,7 @@ class Pyramid(nn.Module):
         return half, up[..., 1:], x[..., : x.shape[-1] // 2] * (x.shape[-1] / (2 * x.shape[-1])), x.reshape(2, -1)
 
 
+@defers
 @pytest.mark.parametrize("length", [5, 8, 33, 64])
 def test_one_program_for_every_length(lifted: Lift, length: int, sized: Any) -> None:
     shapes = {"x": {2: Dim("length", min=5, max=64)}}
@@ -137,6 +142,7 @@ class Four(nn.Module):
         return x * 2 if x.shape[0] == 4 else x
 
 
+@defers
 def test_what_torch_cannot_prove_is_tried_instead(lifted: Lift) -> None:
     x, shapes = torch.ones(6), {"x": {0: Dim("n", min=4, max=64)}}
     with pytest.raises(Exception, match="Constraints violated"):
@@ -144,6 +150,7 @@ def test_what_torch_cannot_prove_is_tried_instead(lifted: Lift) -> None:
     assert lifted(Halves(), x, dynamic_shapes=shapes).module.dims == {"n": Bounds(4, 64)}
 
 
+@defers
 @pytest.mark.parametrize(
     ("model", "bounds", "hint"),
     [
@@ -159,13 +166,11 @@ def test_what_breaks_is_told_with_the_bounds_to_write(model: nn.Module, bounds: 
     with pytest.raises(AnecError, match="Constraints violated") as caught:
         from_torch(model, torch.ones(6), dynamic_shapes=shapes)
     assert caught.value.hint is not None
-    import re
-
     assert re.search(hint, caught.value.hint), caught.value.hint
 
 
 def test_a_size_the_code_fixes(lifted: Lift) -> None:
-    with pytest.raises(AnecError, match="specialized it to be a constant") as caught:
+    with pytest.raises(AnecError, match="to be a constant") as caught:
         from_torch(Four(), torch.ones(4), dynamic_shapes={"x": {0: Dim("n", min=2, max=9)}})
     assert "torch suggests n = 4" in str(caught.value.hint)
 
@@ -193,7 +198,7 @@ def test_expressions() -> None:
         (f.Mod(s, 8), "S%8"),
         (f.ModularIndexing(s, 2, 3), "(S//2)%3"),
         (f.Max(s, t), "max(S, T)"),
-        (f.Min(s, 7), "min(S, 7)"),
+        (f.Min(s, sympy.Integer(7)), "min(S, 7)"),
         (f.CleanDiv(2 * s, 2), "S"),
         (sympy.floor(s / 3), "S//3"),
         (f.TruncToInt(1.5 * f.ToFloat(s)), "(3*S)//2"),

@@ -36,7 +36,9 @@ def test_modes_are_restored_one_by_one(lifted: Lift) -> None:
     found = lifted(model, torch.randn(2, 3, 5, 4))
     assert (model.training, model.norm.training, model.drop.training) == (True, False, True)
     assert "the model was in training mode; it was compiled in evaluation mode" in found.module.main.signature.notes
-    assert [op.name for op in found.module.main] == ["aten._native_batch_norm_legit_no_training.default"]
+    names = [op.name for op in found.module.main]
+    assert names[0] == "aten._native_batch_norm_legit_no_training.default"
+    assert names[1:] in ([], ["aten.clone.default"])  # what old torch leaves of an inactive dropout
 
 
 def test_modes_are_restored_behind_a_failure() -> None:
@@ -63,6 +65,15 @@ def test_a_program_that_refuses_eval_can_be_exported_again(lifted: Lift) -> None
     found = from_torch(inner, torch.ones(1, 3))
     assert [op.name for op in found.module.main] == ["aten.linear.default"]
     assert inner.training
+
+
+def test_gradients_are_restored() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.LSTM(3, 2))
+    model[0].weight.requires_grad_(False)
+    export(model, (torch.ones(2, 1, 3),))
+    assert not model[0].weight.requires_grad
+    assert model[0].bias.requires_grad
+    assert model[1].weight_ih_l0.requires_grad
 
 
 def test_evaluating_leaves_other_modules_alone() -> None:

@@ -36,7 +36,7 @@ def assert_close(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]
         torch.testing.assert_close(found, wanted, rtol=rel, atol=rel * max(scale, 1.0), equal_nan=True)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.sampled_from(SHAPES), STEPS, st.permutations(PASSES))
 def test_every_order_of_passes(
     shapes: tuple[tuple[int, ...], ...], steps: list[Step], order: list[type[Pass]]

@@ -30,63 +30,104 @@ def check_inputs(module: Module, graph: Graph, inputs: Mapping[str, Any]) -> dic
     missing = [name for name in wanted if name not in inputs]
     if missing:
         raise UsageError(f"the input {missing[0]!r} is missing", hint="inputs: " + ", ".join(wanted))
-    sizes: dict[str, int] = {}
-    return {name: _check(name, inputs[name], value, module, sizes) for name, (_, value) in wanted.items()}
+    tensors = {name: _as_tensor(name, inputs[name], value) for name, (_, value) in wanted.items()}
+    _check_shapes({name: value for name, (_, value) in wanted.items()}, tensors, module)
+    return {name: _convert(name, tensors[name], value.tensor.dtype) for name, (_, value) in wanted.items()}
 
 
-def _check(name: str, given: Any, value: Value, module: Module, sizes: dict[str, int]) -> torch.Tensor:
-    tensor = _as_tensor(name, given)
-    type_ = value.tensor
-    if tensor.ndim == 0 and type_.rank == 1:
-        tensor = tensor.reshape(1)
-    _check_shape(name, tuple(tensor.shape), type_, module, sizes)
-    return _convert(name, tensor, type_.dtype)
+def check_states(graph: Graph, state: Mapping[str, torch.Tensor]) -> None:
+    """Check the states a caller passes; they are updated in place.
+
+    Raises:
+        UsageError: an unknown state, or one of another shape.
+    """
+    ports = graph.signature.inputs or [Port(value.name, value.type) for value in graph.inputs]
+    known = {p.name: v for p, v in zip(ports, graph.inputs, strict=True) if isinstance(v.type, StateType)}
+    for name, tensor in state.items():
+        if name not in known:
+            hint = nearest(name, known) if known else "the function has no states"
+            raise UsageError(f"there is no state {name!r}", hint=hint)
+        if not isinstance(tensor, torch.Tensor) or tuple(tensor.shape) != known[name].shape:
+            given = list(tensor.shape) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
+            raise UsageError(f"the state {name!r} is {given}; the model has a tensor {known[name].tensor}")
 
 
-def _as_tensor(name: str, given: Any) -> torch.Tensor:
+def _as_tensor(name: str, given: Any, value: Value) -> torch.Tensor:
+    tensor = _read(name, given)
+    # A number stands for the (1,) that Core ML has instead of rank 0.
+    return tensor.reshape(1) if tensor.ndim == 0 and value.rank == 1 else tensor
+
+
+def _read(name: str, given: Any) -> torch.Tensor:
     if isinstance(given, torch.Tensor):
         return given.detach().cpu()
     try:
         array = np.asarray(given)
         return torch.from_numpy(np.array(array, order="C"))
     except (TypeError, ValueError) as error:
-        raise UsageError(f"the input {name!r} is {type(given).__name__}, not an array") from error
+        raise UsageError(f"the input {name!r} is {type(given).__name__}, not an array of numbers") from error
 
 
-def _check_shape(name: str, shape: tuple[int, ...], type_: TensorType, module: Module, sizes: dict[str, int]) -> None:
-    fits = len(shape) == type_.rank
-    for size, dim in zip(shape, type_.shape, strict=False):
-        if isinstance(dim, int):
-            fits = fits and size == dim
-            continue
+def _check_shapes(wanted: Mapping[str, Value], tensors: Mapping[str, torch.Tensor], module: Module) -> None:
+    """Compare shapes with types; symbols are within bounds and the same everywhere."""
+    sizes: dict[str, int] = {}
+    for name, value in wanted.items():
+        shape = tuple(tensors[name].shape)
+        if len(shape) != value.rank:
+            raise _wrong_shape(name, shape, value.tensor)
+        _bind_symbols(name, shape, value.tensor, module, sizes)
+    for name, value in wanted.items():
+        shape = tuple(tensors[name].shape)
+        for size, dim in zip(shape, value.tensor.shape, strict=True):
+            known = isinstance(dim, int) or dim.symbols() <= sizes.keys()
+            if known and evaluate(dim, sizes) != size:
+                raise _wrong_shape(name, shape, value.tensor)
+
+
+def _bind_symbols(
+    name: str, shape: tuple[int, ...], type_: TensorType, module: Module, sizes: dict[str, int]
+) -> None:
+    for size, dim in zip(shape, type_.shape, strict=True):
         symbol = str(dim)
-        if symbol in module.dims:
-            bounds = module.dims[symbol]
-            if size < bounds.lower or (bounds.upper is not None and size > bounds.upper):
-                raise UsageError(f"the input {name!r} has {symbol}={size}; it must lie in {bounds}")
-            if sizes.setdefault(symbol, size) != size:
-                raise UsageError(f"{symbol} is {sizes[symbol]} in one input and {size} in {name!r}")
-        elif dim.symbols() <= sizes.keys() and evaluate(dim, sizes) != size:
-            fits = False
-    if not fits:
-        raise UsageError(f"the input {name!r} has shape {list(shape)}; the model takes {type_}")
+        if symbol not in module.dims:
+            continue
+        bounds = module.dims[symbol]
+        if size < bounds.lower or (bounds.upper is not None and size > bounds.upper):
+            raise UsageError(f"the input {name!r} has {symbol}={size}; it must lie in {bounds}")
+        if sizes.setdefault(symbol, size) != size:
+            raise UsageError(f"{symbol} is {sizes[symbol]} in one input and {size} in {name!r}")
+
+
+def _wrong_shape(name: str, shape: tuple[int, ...], type_: TensorType) -> UsageError:
+    return UsageError(f"the input {name!r} has shape {list(shape)}; the model takes {type_}")
 
 
 def _convert(name: str, tensor: torch.Tensor, dtype: DType) -> torch.Tensor:
     wanted = torch_dtype(dtype)
     if tensor.dtype is wanted:
         return tensor
+    if tensor.is_complex():
+        raise UsageError(f"the input {name!r} is {tensor.dtype}; the model takes {dtype}")
     if dtype.is_float:
-        if tensor.is_complex():
-            raise UsageError(f"the input {name!r} is {tensor.dtype}; the model takes {dtype}")
-        return tensor.to(wanted)
-    if tensor.is_floating_point() or tensor.is_complex():
+        return _convert_float(name, tensor, dtype)
+    if tensor.is_floating_point():
         raise UsageError(f"the input {name!r} is {tensor.dtype}; the model takes whole numbers ({dtype})")
-    if dtype is not DType.BOOL and tensor.dtype is not torch.bool and tensor.numel():
-        low, high = dtype.range
-        if int(tensor.min()) < low or int(tensor.max()) > high:
-            raise UsageError(f"the input {name!r} holds values beyond {dtype} ({low} to {high})")
-    return tensor.to(wanted)
+    if dtype is DType.BOOL or tensor.dtype is torch.bool:
+        return tensor.to(wanted)
+    low, high = dtype.range
+    # Unsigned tensors know neither min nor max; int64 holds all but the upper half of uint64.
+    whole = tensor.to(torch.int64)
+    lost = tensor.dtype is torch.uint64 and bool((whole < 0).any())
+    if lost or (whole.numel() and (int(whole.min()) < low or int(whole.max()) > high)):
+        raise UsageError(f"the input {name!r} holds values beyond {dtype} ({low} to {high})")
+    return whole.to(wanted)
+
+
+def _convert_float(name: str, tensor: torch.Tensor, dtype: DType) -> torch.Tensor:
+    converted = tensor.to(torch_dtype(dtype))
+    if bool((torch.isfinite(tensor) & ~torch.isfinite(converted)).any()):
+        raise UsageError(f"the input {name!r} holds values beyond {dtype}")
+    return converted
 
 
 def restore_outputs(graph: Graph, outputs: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Names = Sequence[str] | Mapping[str, str] | None
 
 
-def compile(
+def compile(  # noqa: A001  # the field's word, as in torch.compile; nobody imports it bare
     model: Any,
     args: Any = (),
     kwargs: Mapping[str, Any] | None = None,
@@ -119,10 +119,9 @@ def compile_source(
 ) -> CompiledModel:
     """Compile a loaded source; what :func:`compile` and the command line share.
 
-    Args:
-        extra: further instruments (progress, stop-after, disable), asked before the others.
-        name: how metadata call the source.
-        finish: append the `finish` pipeline; without it the result is IR to look at, not a program.
+    ``extra`` are further instruments (progress, stop-after, disable), asked before the others;
+    ``name`` is how metadata call the source; without ``finish`` the pipeline of that name is not
+    appended, and the result is IR to look at, not a program. The rest is as for :func:`compile`.
     """
     settings.one_of("target", target, settings.TARGETS)
     settings.one_of("precision", precision, ("fp16", "fp32"))
@@ -131,9 +130,8 @@ def compile_source(
     steps = settings.build_pipeline(passes, precision if finish else "", io_dtype)
     if source.bind or functions:
         what = "bind" if source.bind else "functions"
-        raise UnsupportedError(
-            f"{what}= is not supported yet", hint="close over the values in the module, so that forward does not take them"
-        )
+        hint = "close over the values in the module, so that forward does not take them"
+        raise UnsupportedError(f"{what}= is not supported yet", hint=hint)
     lifted = lift_source(source, target)
     # The model's own parameters are the weights: nothing may train while passes look at them.
     reference = eager_outputs(source, lifted) if check in ("numerics", "all") else None
@@ -170,7 +168,7 @@ def eager_outputs(source: Source, lifted: Lifted) -> dict[str, torch.Tensor]:
 
     model = source.model
     if isinstance(model, torch.export.ExportedProgram):
-        example = model.example_inputs or ((), {})
+        example: tuple[Any, Any] = model.example_inputs or ((), {})
         with torch.no_grad():
             return lifted.name_outputs(model.module()(*example[0], **example[1]))
     with torch.no_grad(), _evaluating(model):

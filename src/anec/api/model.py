@@ -92,7 +92,7 @@ class CompiledModel:
             UsageError: an unknown or missing input, a wrong shape or dtype, a value out of range.
             AnecError: an op fails.
         """
-        from anec.api.boundary import check_inputs, restore_outputs
+        from anec.api.boundary import check_inputs, check_states, restore_outputs
         from anec.reference.call import PRECISIONS
         from anec.reference.evaluate import evaluate
 
@@ -100,6 +100,7 @@ class CompiledModel:
             raise UsageError(f"unknown precision {precision!r}", hint="known: " + ", ".join(PRECISIONS))
         graph = self._function(function)
         tensors = check_inputs(self.module, graph, inputs)
+        check_states(graph, state or {})
         outputs = evaluate(
             self.module, tensors, function=graph.name, precision=PRECISIONS[precision], state=state
         )

@@ -140,11 +140,11 @@ def _lowering_problems(module: Module) -> dict[str, str]:
 
     try:
         lowering.run_module(module, context)
-    except AnecError as error:
+    except AnecError:
         left = [op for op in module.ops() if op.defn.dialect != "mil"]
         misses = {name: miss for c in contexts for name, miss in c.misses.items()}
         for row in table(left, lowering.all_rules(), misses):
             found[row.op] = row.reason or "no rule lowers it"
         if not left:
-            raise error
+            raise
     return found

@@ -139,8 +139,8 @@ def _check(parser: argparse.ArgumentParser) -> None:
 
 
 def _diff(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("first", metavar="A.anec")
-    parser.add_argument("second", metavar="B.anec")
+    parser.add_argument("first", metavar="A.anec", help="IR text")
+    parser.add_argument("second", metavar="B.anec", help="IR text")
     parser.add_argument("--names", action="store_true", help="count other value names as a difference")
     _json(parser)
 

@@ -14,7 +14,6 @@ from anec.ir.opdef import Kind, Operand, Param
 from anec.ir.printer import print_op, window
 from anec.ir.types import TensorType, Type, tensor_type
 
-
 Selects = Callable[[Op], bool]
 
 

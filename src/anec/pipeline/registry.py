@@ -118,9 +118,9 @@ def load_entry_points() -> None:
     Raises:
         UsageError: one of them fails to import.
     """
-    if ENTRY_POINTS in _LOADED:
+    if "entry points" in _LOADED:
         return
-    _LOADED[ENTRY_POINTS] = "entry points"
+    _LOADED["entry points"] = "installed packages"
     for entry in metadata.entry_points(group=ENTRY_POINTS):
         try:
             loaded = entry.load()

@@ -20,6 +20,7 @@ from anec.ir.graph import Graph, Module, Op, Value
 from anec.ir.opdef import Effect
 from anec.ir.types import DType, StateType
 from anec.reference.call import DECLARED, Precision, kernel_arguments, literal_dtype
+from anec.reference.sizes import bind_sizes
 
 Observer = Callable[[Op, tuple[torch.Tensor, ...]], None]
 State = MutableMapping[str, torch.Tensor]
@@ -73,6 +74,7 @@ class Evaluator:
     ) -> None:
         self.module, self.graph, self.precision, self.observer = module, graph, precision, observer
         self.states: dict[Value, torch.Tensor] = {}
+        self.sizes: dict[str, int] = {}
 
     def run(self, inputs: Mapping[str, torch.Tensor], state: State) -> dict[str, torch.Tensor]:
         """Run on inputs by public name; see :func:`evaluate`."""
@@ -81,11 +83,12 @@ class Evaluator:
         for name, value in zip(names, self.graph.inputs, strict=True):
             if isinstance(value.type, StateType):
                 zeros = torch.zeros(value.shape, dtype=self.precision.dtype(value.tensor.dtype))
-                self.states[value] = self.hold(state[name] if name in state else zeros, value.tensor.dtype)
+                self.states[value] = self.hold(state.get(name, zeros), value.tensor.dtype)
                 env[value] = self.states[value]
                 continue
             if name not in inputs:
                 raise AnecError(f"the input {name!r} is missing", hint="inputs: " + ", ".join(names))
+            bind_sizes(value.tensor, tuple(inputs[name].shape), self.sizes)
             env[value] = self.hold(inputs[name], value.tensor.dtype)
         results = self.run_ops(list(self.graph.ops()), env, keep=set(self.graph.outputs))
         for name, value in zip(names, self.graph.inputs, strict=True):
@@ -115,6 +118,7 @@ class Evaluator:
                 for value in op.results:
                     if value not in last and value not in keep:
                         env.pop(value, None)
+                del results  # or they would live through the next op
         return env
 
     def get(self, value: Value, env: Mapping[Value, torch.Tensor]) -> torch.Tensor:
@@ -141,12 +145,12 @@ class Evaluator:
         wide = not self.precision.is_double and op.defn.dialect in ("mil", "nn")
         try:
             function, positional, keywords = kernel_arguments(
-                op, tensors, self.precision, opset=self.module.opset
+                op, tensors, self.precision, opset=self.module.opset, sizes=self.sizes
             )
             if wide:
                 keywords = {name: _widen(argument) for name, argument in keywords.items()}
             if self.precision.name == "pessimistic" and op.defn.root in _NARROW_INSIDE and _is_half(op):
-                with _RoundInside():
+                with _RoundInside():  # type: ignore[no-untyped-call]  # as its base class is
                     results = function(*positional, **keywords)
             else:
                 results = function(*positional, **keywords)
@@ -156,9 +160,12 @@ class Evaluator:
         except Exception as error:  # a kernel may fail in any of torch's ways
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise AnecError(f"{op.name} failed: {reason}", where=op.origin.place or None, window=repr(op)) from error
-        many = results if isinstance(results, (tuple, list)) else (results,)
         if op.defn.results == 0:
             return ()
+        many = results if isinstance(results, (tuple, list)) else (results,)
+        if len(many) != len(op.results):
+            told = f"{op.name} gave {len(many)} results, not {len(op.results)}"
+            raise AnecError(told, where=op.origin.place or None, window=repr(op))
         return tuple(
             self.hold(result, value.tensor.dtype) for result, value in zip(many, op.results, strict=True)
         )
@@ -227,7 +234,7 @@ def _widen(argument: Any) -> Any:
     return argument
 
 
-class _RoundInside(TorchDispatchMode):
+class _RoundInside(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves its hook untyped
     """Rounds every float result inside a kernel to float16, and keeps computing in float32."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -28,10 +28,9 @@ from anec.ir.weights import torch_dtype
 from anec.reference.infer import dtype_of, quiet, run_fake, run_kernel
 from anec.reference.sizes import dim_of, size_of
 
-# What a symbol is while torch asks: far from the sizes that kernels treat apart, different for each.
-_HINTS = (1009, 1013, 1019, 1021, 1031, 1033, 1039, 1049)
-# How many sizes a guard is tried at.
+# How many sizes a guard is tried at, and the largest of an unbounded symbol.
 _TRIALS = 6
+_LARGE = 4096
 
 
 def infer_symbolic(op: Op, symbols: Sequence[str]) -> tuple[Type, ...]:
@@ -45,7 +44,9 @@ def infer_symbolic(op: Op, symbols: Sequence[str]) -> tuple[Type, ...]:
     sizes = {name: _size(shapes, name, index, names) for index, name in enumerate(symbols)}
     with FakeTensorMode(shape_env=shapes, allow_non_fake_inputs=True), quiet(), _Symbolic():
         fake = {
-            value: torch.empty([size_of(dim, sizes) for dim in value.tensor.shape], dtype=torch_dtype(value.tensor.dtype))
+            value: torch.empty(
+                [size_of(dim, sizes) for dim in value.tensor.shape], dtype=torch_dtype(value.tensor.dtype)
+            )
             for value in op.inputs
         }
         before = len(shapes.guards)
@@ -72,9 +73,7 @@ def _size(shapes: ShapeEnv, name: str, index: int, names: dict[str, str]) -> Any
     if bounds.upper is not None and bounds.upper <= lower:
         return bounds.upper
     upper = sympy.oo if bounds.upper is None else bounds.upper
-    hint = _HINTS[index % len(_HINTS)]
-    if bounds.upper is not None and not lower <= hint <= bounds.upper:
-        hint = lower + (bounds.upper - lower) // 2 + index % 2
+    hint = _hint(lower, bounds.upper, index)
     source = ConstantSource(name)
     made = shapes.create_symbol(
         hint, source, DimDynamic.DYNAMIC, None, positive=True, do_not_specialize_zero_one=True
@@ -84,13 +83,22 @@ def _size(shapes: ShapeEnv, name: str, index: int, names: dict[str, str]) -> Any
     return shapes.create_symintnode(made, hint=hint, source=source)
 
 
+def _hint(lower: int, upper: int | None, index: int) -> int:
+    """What a symbol is while torch asks: a prime, so that no kernel finds it even; different for each symbol."""
+    hint = int(sympy.prime(169 + index) if upper is None else sympy.nextprime((lower + upper) // 2 - 1, index + 1))
+    while upper is not None and hint > upper:
+        hint = int(sympy.prevprime(hint)) if hint > 3 else 2
+    return max(hint, lower)
+
+
 class _Symbolic(TorchFunctionMode):
     """Takes ways through torch that keep sizes symbolic where the usual one makes numbers of them."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is torch.nn.functional.pad and kwargs.get("mode", "constant") == "constant" and len(args) == 2:
-            return torch._refs.constant_pad_nd(*args, kwargs.get("value") or 0)
+            tensor, pad = args
+            return torch._refs.constant_pad_nd(tensor, pad, kwargs.get("value") or 0)
         return func(*args, **kwargs)
 
 
@@ -100,8 +108,11 @@ def _try_guard(op: Op, guard: Any, types: tuple[Type, ...], symbols: Sequence[st
     Raises:
         AnecError: the answer is another there.
     """
-    raw = {readable: torch_name for torch_name, readable in names.items()}
-    breaking = (sizes for sizes in _samples(symbols) if not _holds(guard, {raw[n]: s for n, s in sizes.items() if n in raw}))
+    breaking = (
+        sizes
+        for sizes in _samples(symbols)
+        if not _holds(guard, {raw: sizes[readable] for raw, readable in names.items()})
+    )
     for sizes in islice(breaking, _TRIALS):
         wanted = tuple(type_.at(sizes) for type_ in types if isinstance(type_, TensorType))
         try:
@@ -129,7 +140,7 @@ def _samples(symbols: Sequence[str]) -> Iterator[dict[str, int]]:
     for name in symbols:
         bounds = bounds_of(name)
         lower = max(bounds.lower, 1)
-        upper = 4 * max(_HINTS) if bounds.upper is None else bounds.upper
+        upper = _LARGE if bounds.upper is None else bounds.upper
         spread = [*range(lower, lower + 18), upper // 2, upper - 1, upper]
         each.append(sorted({size for size in spread if lower <= size <= upper}))
     return (dict(zip(symbols, sizes, strict=True)) for sizes in islice(product(*each), 4096))

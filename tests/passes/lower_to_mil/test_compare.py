@@ -124,10 +124,21 @@ def test_masks_of_bits(name: str, mask: int, numbers: list[int]) -> None:
     check_lowering(f"aten.bitwise_{name}.Scalar", torch.tensor(numbers, dtype=torch.int32), mask)
 
 
-def test_two_computed_integers_have_no_bitwise_op() -> None:
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(
+    name=st.sampled_from(["and", "or", "xor"]),
+    left=st.lists(st.integers(-(2**31), 2**31 - 1), min_size=4, max_size=4),
+    right=st.lists(st.integers(-(2**31), 2**31 - 1), min_size=4, max_size=4),
+)
+def test_bits_of_two_computed_integers(name: str, left: list[int], right: list[int]) -> None:
+    x, y = torch.tensor(left, dtype=torch.int32).reshape(2, 2), torch.tensor(right, dtype=torch.int32).reshape(2, 1, 2)
+    check_lowering(f"aten.bitwise_{name}.Tensor", x, y)
+
+
+def test_bits_need_one_more_axis() -> None:
     with pytest.raises(UnsupportedError, match=r"bitwise_and\.Tensor has no lowering") as info:
-        case("bitwise_and.Tensor", N, J).check()
-    assert "must be a number known here" in str(info.value)
+        case("bitwise_and.Tensor", integers(1, 2, 1, 2, 1), integers(2)).check()
+    assert "one more axis" in str(info.value)
 
 
 STRUCTURE = [

@@ -67,6 +67,7 @@ CREATED = [
     case("arange", 5, dtype=DType.F16),
     case("linspace", 0, 1, 7),
     case("linspace", -1.0, 2.5, 1),
+    case("linspace", 0.5, 0.5, 3),
     case("linspace", 3.0, -2.0, 4),
     case("eye", 3),
     case("eye.m", 3, 5),

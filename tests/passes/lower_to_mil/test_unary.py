@@ -96,6 +96,7 @@ PIECES = [
     case("clamp.Tensor", N, floats(5), None),
     case("clamp_min.Tensor", X, floats(5)),
     case("clamp_max.Tensor", X, floats(5)),
+    *(case(f"clamp_{name}.Tensor", B, bools(5, seed=1)) for name in ("min", "max")),
     case("hardtanh", X),
     case("hardtanh", X, -0.3, 2),
     case("hardtanh", N, -1, 2),

@@ -34,7 +34,8 @@ def ints(value: IntsLike) -> Ints:
         return tuple(int(v) for v in value.reshape(-1).tolist())
     if isinstance(value, int):
         return (value,)
-    return tuple(int(v) for v in value)
+    # A symbolic size stays one: int() of it would fix it.
+    return tuple(v if isinstance(v, torch.SymInt) else int(v) for v in value)
 
 
 def torch_dtype(name: str) -> torch.dtype:
