@@ -124,7 +124,7 @@ class FunctionReader:
         return self._tensor(named.type, named.name, ranges(feature))
 
     def _tensor(self, type_: Any, name: str, ranges: tuple[Bounds, ...]) -> TensorType:
-        """The type of a tensor; each open dimension gets a symbol of its own, named after the value."""
+        """The type of a tensor; an open dimension gets a symbol of its own, unless its range is one size."""
         if type_.WhichOneof("type") != "tensorType":
             raise UnsupportedError(f"{name!r} is a {type_.WhichOneof('type')}, not a tensor")
         tensor = type_.tensorType
@@ -135,8 +135,12 @@ class FunctionReader:
                 continue
             if dim.unknown.variadic:
                 raise UnsupportedError(f"{name!r} has a variable number of dimensions")
+            bounds = ranges[axis] if axis < len(ranges) else Bounds(0)
+            if bounds.lower == bounds.upper:
+                dims.append(bounds.lower)
+                continue
             text = self._symbol(f"{legal_name(name)}_{axis}")
-            self.module.dims[text] = ranges[axis] if axis < len(ranges) else Bounds(0)
+            self.module.dims[text] = bounds
             dims.append(symbol(text))
         return TensorType(dtype_of_proto(tensor.dataType), tuple(dims))
 

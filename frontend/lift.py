@@ -223,6 +223,9 @@ class _Lifter:
             defn = registry.resolve(f"{library}.{packet}.{target._overloadname}")
             bound = self.arguments.bind(node, target, defn)
             types = tuple(self.type(result, f"a result of {target}", stem) for result in results)
+            if f"{packet}.{target._overloadname}" == "lstm.input":
+                # Torch 2.7 traces the last states with an axis too many; they have the type of the first ones.
+                types = (types[0], *(self.type(state.meta["val"], "a state") for state in node.args[1]))
         except AnecError as error:
             error.where = error.where or origin.place or None
             raise

@@ -172,10 +172,10 @@ def ints(operand: Operand) -> tuple[int, ...] | None:
     if isinstance(operand, Literal):
         items = operand.value if isinstance(operand.value, tuple) else (operand.value,)
         return tuple(i for i in items if isinstance(i, int)) if all(isinstance(i, int) for i in items) else None
-    if isinstance(operand, Value) and operand.weight is not None and operand.weight.data is not None:
-        if operand.tensor.dtype.is_integer and operand.weight.type.size <= 64:
-            return tuple(int(i) for i in operand.weight.tensor().reshape(-1))
-    return None
+    weight = operand.weight if isinstance(operand, Value) else None
+    if weight is None or weight.data is None or not weight.type.dtype.is_integer or weight.type.size > 64:
+        return None
+    return tuple(int(i) for i in weight.tensor().reshape(-1))
 
 
 def only_use(value: Value) -> bool:
@@ -195,7 +195,7 @@ def holds(holder: DType, dtype: DType) -> bool:
         return holder is DType.F64 or (holder is DType.F32 and dtype is not DType.F64)
     low, high = dtype.range
     if holder.is_float:
-        largest = 2 ** {DType.BF16: 8, DType.F16: 11, DType.F32: 24, DType.F64: 53}[holder]
+        largest: int = 2 ** {DType.BF16: 8, DType.F16: 11, DType.F32: 24, DType.F64: 53}[holder]
         return -largest <= low and high <= largest
     return holder.range[0] <= low and high <= holder.range[1]
 
@@ -203,7 +203,7 @@ def holds(holder: DType, dtype: DType) -> bool:
 def rebuild(op: Op, **changes: object) -> Value:
     """The op again, with some operands or attributes changed."""
     arguments: dict[str, object] = {n: operand for n, operand in op.arguments().items() if operand is not None}
-    return op.defn(**{**arguments, **op.attrs, **changes})
+    return op.defn.build((), {**arguments, **op.attrs, **changes}).result
 
 
 def broadcast(*shapes: Sequence[Dim]) -> tuple[Dim, ...] | None:

@@ -1,6 +1,9 @@
 """Make the boundary what Core ML accepts.
 
-    func main(%m: bool[4]) -> (%y: bool[])     ->     func main(%m: i32[4]) -> (%y: i32[1])
+    %m: bool[4]
+    %y = mil.logical_not(%m)     ->     %1 = mil.cast(%m) {dtype="bool"}
+                                        %2 = mil.logical_not(%1)
+                                        %y = mil.cast(%2) {dtype="int32"} : i32[4]
 
 Inputs and outputs are float32 (float16 on request, from iOS16) or int32, of rank 1 to 5; no value
 is both input and output, or two outputs; outputs are made by an op and carry their public names.

@@ -1,6 +1,6 @@
 """Rewrite what changed its meaning between Core ML's opsets, and refuse what a target lacks.
 
-    %y = mil.gather(%x, [-1]) {axis=0}     ->     %y = mil.gather(%x, [3]) {axis=0}
+    %y = mil.gather(%x, [-1]) {axis=0}     ->     %y = mil.gather(%x, [1]) {axis=0}
 
 Up to iOS16 negative gather indices wrap, from iOS17 they are undefined; up to iOS16 an epsilon has
 the dtype of its tensor, so 1e-12 beside float16 is 0. Source: coremltools' op definitions.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 PIPELINES: dict[str, str] = {
-    "default": "raise-to-nn,fold-constants,cse,dce",
+    "default": "raise-to-nn,canonicalize,fold-constants,cse,dce",
     "ane": "lower-to-mil,mil-cleanup,cse,dce",
-    "finish": "lower-to-mil,to-fp16,legalize-target,legalize-io",
+    "finish": "lower-to-mil,mil-cleanup,cse,dce,to-fp16,legalize-target,legalize-io,dce",
 }
 DESCRIPTIONS: dict[str, str] = {
     "default": "raise to what models mean, clean up, fold constants",

@@ -1,8 +1,8 @@
 """Lower the working precision to float16; the boundary stays float32.
 
-    %y = mil.add(%x, 1e-05) : f32[2]     ->     %x_fp16 = mil.cast(%x) {dtype="fp16"} : f16[2]
-                                                %y_fp16 = mil.add(%x_fp16, 1e-05) : f16[2]
-                                                %y = mil.cast(%y_fp16) {dtype="fp32"} : f32[2]
+    %y = mil.add(%x, 1e-05)     ->     %x_fp16 = mil.cast(%x) {dtype="fp16"} : f16[2,8]
+                                       %y_fp16 = mil.add(%x_fp16, 1e-05) : f16[2,8]
+                                       %y = mil.cast(%y_fp16) {dtype="fp32"} : f32[2,8]
 
 Weights are cast by constant operations, which are computed at emission. A finite constant beyond
 float16's 65504 would become infinite and poison what it meets (0 * inf is NaN), so it becomes

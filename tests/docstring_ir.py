@@ -101,10 +101,27 @@ def examples(lines: list[str]) -> list[Example]:
             pass_name = match.group(1).strip()
         else:
             kept.append(line)
-    found = [_example(before, after) for before, after in _sides(kept)]
+    found = [_example(before, after) for before, after in _sides(_joined(kept))]
     for example in found:
         example.target, example.pass_name = target, pass_name
+        # What a paragraph declares holds for all of its examples.
+        for other in found:
+            example.declared = {**other.declared, **example.declared}
+            example.weights |= other.weights
     return found
+
+
+def _joined(lines: list[str]) -> list[str]:
+    """Lines whose brackets are not closed, together with those that go on."""
+    joined: list[str] = []
+    open_brackets = 0
+    for line in lines:
+        if open_brackets > 0:
+            joined[-1] += " " + line.strip()
+        else:
+            joined.append(line)
+        open_brackets += sum((char in "([{") - (char in ")]}") for char in line)
+    return joined
 
 
 def _arrows(line: str) -> bool:

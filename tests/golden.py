@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+
 from anec.check.rewrites import check_rewrite
 from anec.dialects import registry
 from anec.ir.graph import Module, Op

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 
 import torch
+
 from anec.dialects import mil
 from anec.ir.attrs import Literal
 from anec.ir.build import Builder
@@ -151,9 +152,8 @@ def _split(p: Program, x: Value) -> list[Value] | None:
 
 def _concat(p: Program, x: Value) -> Value | None:
     axis = p.axis(x)
-    fitting = [
-        v for v in p.values if v.rank == x.rank and all(a == b or i == axis for i, (a, b) in enumerate(zip(v.shape, x.shape)))
-    ]
+    others = [i for i in range(x.rank) if i != axis]
+    fitting = [v for v in p.values if v.rank == x.rank and all(v.shape[i] == x.shape[i] for i in others)]
     pieces = [x, *(p.random.choice(fitting) for _ in range(p.random.randrange(3)))]
     p.random.shuffle(pieces)
     return mil.concat(pieces, axis=axis)
@@ -244,7 +244,7 @@ def _again(p: Program, x: Value) -> Value | None:
     if x.op is None or len(x.op.results) != 1:
         return None
     arguments = {name: given for name, given in x.op.arguments().items() if given is not None}
-    return x.op.defn(**arguments, **x.op.attrs)
+    return x.op.defn.build((), {**arguments, **x.op.attrs}).result
 
 
 MENU: list[Maker] = [

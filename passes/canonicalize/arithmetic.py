@@ -2,6 +2,8 @@
 
     %1 = aten.relu.default(%x)
     %y = aten.clamp.default(%1) {max=4}     ->     %y = aten.clamp.default(%x) {min=0.0, max=4.0}
+
+What a type promotion or a broadcast would change stays: 0.0 added to whole numbers makes floats.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ def drop_neutral(op: Op) -> Value:
         found = uniform(other)
         if isinstance(kept, Value) and kept.type == op.result.type and found == number and found is not None:
             return kept
-    reject("no operand is neutral, or the type changes")
+    return reject("no operand is neutral, or the type changes")
 
 
 def _second(op: Op) -> Operand:
@@ -126,7 +128,7 @@ def merge_clamps(op: Op, x: Value) -> Value:
 
 @rewrite(any_of(*(aten.relu.default(inner) for inner in forms(_NONNEGATIVE, x))))
 def drop_relu(op: Op) -> Value:
-    """relu of what is never negative.
+    """A relu of what is never negative.
 
     %1 = aten.sigmoid.default(%x)
     %y = aten.relu.default(%1)     ->     %1

@@ -1,6 +1,8 @@
 """Ops that give back their operand: aliases, copies, dropout at inference, slices of everything.
 
     %y = aten.clone.default(%x)     ->     %x
+
+Values have no memory layout in the IR, so a copy is its source and a view of the same shape too.
 """
 
 from __future__ import annotations

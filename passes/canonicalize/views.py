@@ -2,6 +2,8 @@
 
     %1 = aten.unsqueeze.default(%x) {dim=0}
     %y = aten.squeeze.dim(%1) {dim=0}     ->     %x
+
+Chains that cancel go; others keep the words the model used, which later passes recognise.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from anec.dialects import aten
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import Operand
 from anec.passes.canonicalize.identities import forms
-from anec.passes.common import only_use, tensor
+from anec.passes.common import only_use, rebuild, tensor
 from anec.rewrite import Rule, any_of, reject, rest, rewrite, var
 
 x = tensor("x")
@@ -33,7 +35,7 @@ def merge_views(op: Op, x: Value) -> Value:
         reject("it says more than a view would")
     name = "shape" if op.defn.root == "reshape" else "size"
     shape = op.result.tensor
-    return op.defn(x, shape.static_shape if shape.is_static else op.attr(name))
+    return rebuild(op, self=x, **{name: shape.static_shape if shape.is_static else op.attr(name)})
 
 
 def permutation(op: Op) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """Activations of the `nn` dialect.
 
     %y = nn.gelu(%x) {approximate="tanh"}     ->     %y = mil.gelu(%x) {mode="TANH_APPROXIMATION"}
-    %y = nn.hard_swish(%x)                    ->     %1 = mil.sigmoid_hard(%x) {alpha=0.1666, beta=0.5}
+    %y = nn.hard_swish(%x)                    ->     %1 = mil.sigmoid_hard(%x) {alpha=0.16667, beta=0.5}
                                                      %y = mil.mul(%x, %1)
 
 None of them takes the exponential of a large positive number where torch does not.

@@ -1,6 +1,6 @@
 """Adaptive pooling to any output size.
 
-    %y = aten.adaptive_avg_pool2d.default(%x) {output_size=[1, 1]}
+    %y = aten.adaptive_avg_pool2d.default(%x) {output_size=[1, 1]}     %x: f32[1,3,8,8]
         ->
     %y = mil.reduce_mean(%x) {axes=[2, 3], keep_dims=true}
 

@@ -1,9 +1,14 @@
 """Attention.
 
+    %q: f32[1,2,4,64], %k: f32[1,2,6,64], %v: f32[1,2,6,64], %mask: f32[4,6] weight
     %y = nn.attention(%q, %k, %v, %mask)     ->     %y = mil.scaled_dot_product_attention(%q, %k, %v, %mask)
 
 from iOS18 on; on older targets, and where that op does not fit (a softcap, rank 2, broadcast keys):
 
+    module target=iOS17
+    %q: f32[1,2,4,64], %k: f32[1,2,6,64], %v: f32[1,2,6,64], %mask: f32[4,6] weight
+    %y = nn.attention(%q, %k, %v, %mask)
+        ->
     %1 = mil.mul(%q, 0.125)
     %2 = mil.matmul(%1, %k) {transpose_y=true}
     %3 = mil.add(%2, %mask)

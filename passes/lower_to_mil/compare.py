@@ -1,6 +1,8 @@
 """Comparisons, logic, and choices by a condition.
 
-    %y = aten.masked_fill.Scalar(%x, %mask) {value=-1e9}     ->     %y = mil.select(%mask, -1e9, %x)
+    %y = aten.masked_fill.Scalar(%x, %mask) {value=-1e9}     %mask: bool[2,8]
+        ->
+    %y = mil.select(%mask, -1e9, %x)
 
 MIL compares numbers only: bools are compared by logic. What two tensors are compared in is torch's
 promoted dtype, for the result (bool) does not tell it.

@@ -1,6 +1,8 @@
 """Convolutions, plain and transposed, over one to three space axes.
 
-    %y = aten.convolution.default(%x, %w, %b) {stride=[2, 2], padding=[1, 1], ..., transposed=false, groups=1}
+    %x: f32[1,3,8,8], %w: f32[4,3,3,3] weight, %b: f32[4] weight
+    %y = aten.convolution.default(%x, %w, %b) {stride=[2, 2], padding=[1, 1], dilation=[1, 1],
+                                               transposed=false, output_padding=[0, 0], groups=1}
         ->
     %y = mil.conv(%x, %w, %b) {strides=[2, 2], pad_type="custom", pad=[1, 1, 1, 1]}
 

@@ -1,7 +1,9 @@
 """Tensors made from nothing: fills, ranges, triangles.
 
-    %y = aten.full.default() {size=[2,3], fill_value=0.5}     ->     %y = mil.fill([2,3]) {value=0.5}
-    %y = aten.tril.default(%x) {diagonal=-1}                   ->     %y = mil.select(%mask, %x, 0.0)
+    %y = aten.full.default() {size=[2, 3], fill_value=0.5}     ->     %y = mil.fill([2, 3]) {value=0.5}
+    %y = aten.tril.default(%x) {diagonal=-1}                   ->     %1 = mil.fill([2, 8]) {value=true}
+                                                                      %2 = mil.band_part(%1) {lower=0, upper=-1}
+                                                                      %y = mil.select(%2, 0.0, %x)
 
 These are constants mostly, so they are computed before emission and their ops cost nothing. A
 tensor that torch leaves uninitialised is zeros.

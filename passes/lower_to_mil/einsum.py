@@ -1,10 +1,10 @@
 """Einstein sums: any equation as matrix products, reshapes and few transposes.
 
-    %y = aten.einsum.default([%q, %k]) {equation="bqhd,bkhd->bhqk"}
+    %y = aten.einsum.default([%q, %k]) {equation="bqhd,bkhd->bhqk"}     %q: f32[1,4,2,8], %k: f32[1,6,2,8]
         ->
     %1 = mil.transpose(%q) {perm=[0, 2, 1, 3]}
-    %2 = mil.transpose(%k) {perm=[0, 2, 1, 3]}
-    %y = mil.matmul(%1, %2) {transpose_y=true}
+    %2 = mil.transpose(%k) {perm=[0, 2, 3, 1]}
+    %y = mil.matmul(%1, %2)
 
 The two equations that Core ML's einsum takes (``bchq,bkhc->bkhq`` of ANE attention among them) stay
 one op. Of all ways to lay the operands out, the one with the fewest transposes is taken.

@@ -2,7 +2,7 @@
 
 Chains of views and permutes whose ends are of rank 5 or less are lowered as a whole:
 
-    %1 = aten.view.default(%x) {size=[2, 7, 8, 7, 8, 96]}
+    %1 = aten.view.default(%x) {size=[2, 7, 8, 7, 8, 96]}     %x: f32[2,56,56,96]
     %2 = aten.permute.default(%1) {dims=[0, 1, 3, 2, 4, 5]}
     %y = aten.view.default(%2) {size=[98, 64, 96]}
         ->
@@ -12,11 +12,12 @@ Chains of views and permutes whose ends are of rank 5 or less are lowered as a w
 
 Any other op between them first becomes the same op on fewer axes, between two views:
 
-    %y = aten.sum.dim_IntList(%x) {dim=[3, 5]}     with %x: f32[2,3,4,2,4,2]
+    %1 = aten.view.default(%x) {size=[2, 3, 4, 2, 4, 2]}     %x: f32[2,3,8,8]
+    %y = aten.sum.dim_IntList(%1) {dim=[3, 5]}
         ->
-    %1 = aten.view.default(%x) {size=[24, 2, 4, 2]}
-    %2 = aten.sum.dim_IntList(%1) {dim=[1, 3]}
-    %y = aten.view.default(%2) {size=[2, 3, 4, 4]}
+    %1 = mil.reshape(%x, [24, 2, 4, 2])
+    %2 = mil.reduce_sum(%1) {axes=[1, 3], keep_dims=false}
+    %y = mil.reshape(%2, [2, 3, 4, 4])
 """
 
 from __future__ import annotations

@@ -1,7 +1,15 @@
 """Reading by index.
 
-    %y = aten.embedding.default(%w, %i)        ->     %y = mil.gather(%w, %i) {axis=0}
-    %y = aten.index.Tensor(%x, none, %i)       ->     %y = mil.gather(%x, %i) {axis=1}
+    %y = aten.embedding.default(%w, %i)     %w: f32[10,8] weight, %i: i64[4]
+        ->
+    %y = mil.gather(%w, %i) {axis=0}
+
+    %y = aten.index.Tensor(%x, [none, %i])     %i: i64[4]
+        ->
+    %1 = mil.greater_equal(%i, 0)
+    %2 = mil.add(%i, 8)
+    %3 = mil.select(%1, %i, %2)
+    %y = mil.gather(%x, %3) {axis=1}
 
 Several index tensors become one index into the merged axes. gather takes no bools: they go through
 float32.

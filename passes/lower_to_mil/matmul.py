@@ -1,9 +1,11 @@
 """Matrix products: linear, mm, bmm, matmul of every pair of ranks, and the products that add.
 
-    %y = aten.addmm.default(%bias, %x, %w)          %w: f32[8,16], a weight
+    %y = aten.addmm.default(%bias, %x, %w)     %w: f32[8,16] weight, %bias: f32[16] weight
         ->
-    %1 = mil.transpose(%w) {perm=[1, 0]}            (computed before emission)
+    %1 = mil.transpose(%w) {perm=[1, 0]}
     %y = mil.linear(%x, %1, %bias)
+
+The transpose of a weight is computed before emission.
 
 A transpose of the last two axes in front of a product becomes its ``transpose_y``.
 """

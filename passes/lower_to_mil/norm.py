@@ -1,6 +1,9 @@
 """Norms.
 
-    %y = nn.layer_norm(%x, %w, %b) {axes=[-1]}     ->     %y = mil.layer_norm(%x, %w, %b) {axes=[-1]}
+    %w: f32[8] weight, %b: f32[8] weight
+    %y = nn.layer_norm(%x, %w, %b) {axes=[-1]}     ->     %y = mil.layer_norm(%x, %w, %b) {axes=[-1], epsilon=1e-05}
+
+    %w: f32[8] weight
     %y = nn.rms_norm(%x, %w) {axes=[-1]}           ->     %1 = mil.mul(%x, %x)
                                                           %2 = mil.reduce_mean(%1) {axes=[-1], keep_dims=true}
                                                           %3 = mil.rsqrt(%2) {epsilon=1e-06}

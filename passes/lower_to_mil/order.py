@@ -1,6 +1,6 @@
 """Sorting, the largest few, medians, and where a number belongs in a sorted row.
 
-    %v, %i = aten.sort.default(%x) {dim=-1}     ->     %v, %i = mil.topk(%x) {k=7, axis=1, ascending=true}
+    %v, %i = aten.sort.default(%x) {dim=-1}     ->     %v, %i = mil.topk(%x) {k=8, axis=1, ascending=true}
 
 Core ML does not promise the order of equal elements, so a stable sort is as stable as the device's.
 """

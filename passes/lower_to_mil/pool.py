@@ -1,5 +1,6 @@
 """Pooling: max and average, over one to three space axes.
 
+    %x: f32[1,3,8,8]
     %y, %i = aten.max_pool2d_with_indices.default(%x) {kernel_size=[3, 3], stride=[2, 2], padding=[1, 1]}
         ->
     %y = mil.max_pool(%x) {kernel_sizes=[3, 3], strides=[2, 2], pad_type="custom", pad=[1, 1, 1, 1]}

@@ -1,11 +1,13 @@
 """Recurrent layers: one MIL op a layer, and a direction for gru and rnn.
 
+    ; sketch: the weights are reordered by splits and concats of their own
     %y, %h, %c = nn.lstm(%x, %h0, %c0, [%w_ih, %w_hh, %b_ih, %b_hh])
-        ->      %1 = mil.squeeze(%h0) {axes=[0]}
-                %2 = mil.squeeze(%c0) {axes=[0]}
-                %y, %3, %4 = mil.lstm(%x, %1, %2, %weight_ih, %weight_hh, %bias) {output_sequence=true}
-                %h = mil.expand_dims(%3) {axes=[0]}
-                %c = mil.expand_dims(%4) {axes=[0]}
+        ->
+    %1 = mil.squeeze(%h0) {axes=[0]}
+    %2 = mil.squeeze(%c0) {axes=[0]}
+    %y, %3, %4 = mil.lstm(%x, %1, %2, %weight_ih, %weight_hh, %bias) {output_sequence=true}
+    %h = mil.expand_dims(%3) {axes=[0]}
+    %c = mil.expand_dims(%4) {axes=[0]}
 
 Gates stand in another order: torch has i, f, g, o and r, z, n; Core ML i, f, o, g and r, n, z. Weights
 are reordered, and biases that Core ML has one of are summed, by ops on constants, which are computed

@@ -1,11 +1,15 @@
 """Resizing and sampling of images.
 
-    %y = nn.interpolate(%x) {size=[8, 8], mode="bilinear"}
-        ->      %y = mil.upsample_bilinear(%x) {scale_factor_height=2, scale_factor_width=2, align_corners=false}
+    %y = nn.interpolate(%x) {size=[8, 8], mode="bilinear"}     %x: f32[1,3,4,4]
+        ->
+    %y = mil.upsample_bilinear(%x) {scale_factor_height=2, scale_factor_width=2, align_corners=false}
 
-    %y = nn.interpolate(%x) {size=[10, 10], mode="bicubic"}
-        ->      %1 = mil.matmul(%x, %columns)
-                %y = mil.matmul(%rows, %1)
+    %y = nn.interpolate(%x) {size=[10, 10], mode="bicubic"}     %x: f32[1,3,4,4]
+        ->
+    %1 = mil.cast(%columns) {dtype="fp32"}
+    %2 = mil.matmul(%x, %1)
+    %3 = mil.cast(%rows) {dtype="fp32"}
+    %y = mil.matmul(%3, %2)
 
 Every resizing is separable: along one axis it is a product with a matrix that depends on sizes and
 mode alone, or, for the nearest modes, a choice of elements. Core ML's own ops are used where their

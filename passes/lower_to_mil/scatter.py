@@ -1,7 +1,15 @@
 """Writing by index, slice or mask; torch's in-place assignments arrive as these.
 
-    %y = aten.index_put.default(%x, %i, %v)     ->     %y = mil.scatter(%x, %i, %v) {axis=0, mode="update"}
-    %y = aten.slice_scatter.default(%x, %v)     ->     %y = mil.slice_update(%x, %v, [2,0], [4,3]) ...
+    %y = aten.index_put.default(%x, [%i], %v)     %i: i64[3], %v: f32[3,8]
+        ->
+    %1 = mil.greater_equal(%i, 0)
+    %2 = mil.add(%i, 2)
+    %3 = mil.select(%1, %i, %2)
+    %y = mil.scatter(%x, %3, %v) {axis=0, mode="update"}
+
+    %y = aten.slice_scatter.default(%x, %v) {dim=0, start=2}     %x: f32[4,3], %v: f32[2,3]
+        ->
+    %y = mil.slice_update(%x, %v, [2, 0], [4, 0]) {begin_mask=[false, true], end_mask=[false, true]}
 
 slice_update is iOS18's; before, a slice is put together from its neighbours.
 """

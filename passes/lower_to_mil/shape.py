@@ -1,8 +1,12 @@
 """Views, permutations, repetitions, and what does nothing at inference.
 
+    %x: f32[2,3,4]
     %y = aten.view.default(%x) {size=[2, -1]}           ->     %y = mil.reshape(%x, [2, 12])
     %y = aten.permute.default(%x) {dims=[0, 2, 1]}      ->     %y = mil.transpose(%x) {perm=[0, 2, 1]}
-    %y = aten.expand.default(%x) {size=[4, -1]}         ->     %y = mil.tile(%x, [4, 1])
+
+    %y = aten.expand.default(%x) {size=[4, -1]}     %x: f32[1,8]
+        ->
+    %y = mil.tile(%x, [4, 1])
 
 Chains through a rank beyond 5 are lowered as a whole, in ``high_rank.py``.
 """

@@ -1,12 +1,12 @@
 """Taking tensors apart: slices, picks, splits, diagonals.
 
-    %y = aten.slice.Tensor(%x) {dim=1, start=-3, end=9223372036854775807}      %x: f32[2,8]
+    %y = aten.slice.Tensor(%x) {dim=1, start=-3, end=9223372036854775807}
         ->
     %y = mil.slice_by_index(%x, [0, 5], [0, 0]) {begin_mask=[true, false], end_mask=[true, true]}
 
     %y = aten.select.int(%x) {dim=1, index=-1}
         ->
-    %y = mil.slice_by_index(%x, [0, 7], [0, 8]) {begin_mask=..., end_mask=..., squeeze_mask=[false, true]}
+    %y = mil.slice_by_index(%x, [0, 7], [0, 8]) {squeeze_mask=[false, true], ...}
 
 What covers a whole axis builds nothing.
 """

@@ -1,6 +1,6 @@
 """Softmax and its logarithm.
 
-    %y = aten._softmax.default(%x) {dim=-1}     ->     %y = mil.softmax(%x) {axis=1}
+    %y = aten._softmax.default(%x) {dim=-1, half_to_float=false}     ->     %y = mil.softmax(%x) {axis=1}
 
 The logarithm takes the maximum out first: fp16 holds exp(x) only up to x = 11.
 """

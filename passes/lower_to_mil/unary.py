@@ -1,6 +1,6 @@
 """Functions of one tensor.
 
-    %y = aten.log1p.default(%x)     ->     %y = mil.log(%x) {epsilon=1.0}
+    %y = aten.rsqrt.default(%x)     ->     %y = mil.rsqrt(%x) {epsilon=0.0}
 
 ``log`` and ``rsqrt`` of MIL add an epsilon that is not 0 by default; 0 is written out here, so that
 log(0) is -inf as in torch. A reciprocal is a division, which has no epsilon.

@@ -1,6 +1,7 @@
 """Sliding windows: Tensor.unfold, F.unfold (im2col) and F.fold (col2im).
 
-    %y = aten.im2col.default(%x) {kernel_size=[3, 3], padding=[1, 1], ...}      %x: f32[1,8,16,16]
+    %x: f32[1,8,16,16]
+    %y = aten.im2col.default(%x) {kernel_size=[3, 3], dilation=[1, 1], padding=[1, 1], stride=[1, 1]}
         ->
     %1 = mil.conv(%x, %one_hot) {pad_type="custom", pad=[1, 1, 1, 1], groups=8}
     %y = mil.reshape(%1, [1, 72, 256])

@@ -1,8 +1,12 @@
 """Cleaning up at the level of Core ML's ops: what computes nothing goes, neighbours join.
 
-    %1 = mil.conv(%x, %w)                          %1 = mil.mul(%w, ...)
-    %2 = mil.batch_norm(%1, %mean, %var)    ->     %y = mil.conv(%x, %1, %2)
-    %y = mil.transpose(%2) {perm=[0, 1, 2, 3]}
+    %1 = mil.linear(%x, %w)                                  %w: f32[4,8] weight, %s: f32[4] weight
+    %2 = mil.mul(%1, %s)
+    %y = mil.transpose(%2) {perm=[0, 1]}
+        ->
+    %1 = mil.reshape(%s, [4, 1])
+    %2 = mil.mul(%w, %1)
+    %y = mil.linear(%x, %2)
 
 Each family of rules has a file of its own. Changed weights are constant ops: emission computes
 them, no pass does.

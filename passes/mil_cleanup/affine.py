@@ -1,9 +1,15 @@
 """Scales and offsets a channel, batch norms included, go into the weights of the op in front of them.
 
-    %1 = mil.conv(%x, %w, %b)
-    %y = mil.batch_norm(%1, %mean, %variance, %gamma, %beta)
-        ->     %s = gamma / sqrt(variance + epsilon)
-               %y = mil.conv(%x, %w * s, (%b - %mean) * s + %beta)
+    %x: f32[1,3,8,8], %w: f32[4,3,1,1] weight, %mean: f32[4] weight, %variance: f32[4] weight
+    %1 = mil.conv(%x, %w)
+    %y = mil.batch_norm(%1, %mean, %variance)
+        ->
+    %scale = mil.rsqrt(%variance) {epsilon=1e-05}
+    %1 = mil.mul(%mean, -1.0)
+    %bias = mil.mul(%1, %scale)
+    %2 = mil.reshape(%scale, [4, 1, 1, 1])
+    %weight = mil.mul(%w, %2)
+    %y = mil.conv(%x, %weight, %bias)
 
 The new weights are constant ops on the old ones: emission computes them. A weight that something
 else uses too keeps its scale apart, since it would be stored twice.

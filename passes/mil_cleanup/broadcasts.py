@@ -1,7 +1,11 @@
 """Tiles that repeat nothing, tiles of tiles, tiles that the op behind them broadcasts; idle reductions.
 
-    %1 = mil.tile(%x, [1, 4])                    (%x is f32[8,1])
-    %y = mil.add(%1, %z)     ->     %y = mil.add(%x, %z)
+    %1 = mil.tile(%x, [1, 4])     %x: f32[8,1], %z: f32[8,4]
+    %y = mil.add(%1, %z)
+        ->
+    %y = mil.add(%x, %z)
+
+A tile is a copy; where the consumer broadcasts, nothing has to be copied.
 """
 
 from __future__ import annotations
@@ -69,7 +73,7 @@ def drop_broadcast(op: Op, x: Value) -> Value:
         others = [dims(o) for n, o in op.arguments().items() if n != name and not isinstance(o, list)]
         if broadcast(x.tensor.shape, *others) == op.result.tensor.shape:
             return rebuild(op, **{name: x})
-    reject("the tile decides the shape of the result")
+    return reject("the tile decides the shape of the result")
 
 
 @rewrite(any_of(*(mil.resolve(f"reduce_{name}")(x, rest) for name in ("sum", "mean", "max", "min", "prod"))))

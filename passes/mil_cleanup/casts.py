@@ -1,7 +1,11 @@
 """Casts to the same dtype, and casts of casts.
 
-    %1 = mil.cast(%x) {dtype="fp32"} : f32[4]          (%x is f16)
-    %y = mil.cast(%1) {dtype="int32"} : i32[4]         ->     %y = mil.cast(%x) {dtype="int32"}
+    %1 = mil.cast(%x) {dtype="fp32"}     %x: f16[4]
+    %y = mil.cast(%1) {dtype="int32"}
+        ->
+    %y = mil.cast(%x) {dtype="int32"}
+
+A cast that rounds, as f32 to f16, is never skipped.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
     %1 = mil.relu(%x)
     %y = mil.minimum(%1, 20.0)     ->     %y = mil.clip(%x) {alpha=0.0, beta=20.0}
+
+Each bounds its operand to an interval, and intervals compose.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ def interval(op: Op, bounded: Value) -> Interval:
         return 0.0, 6.0
     if op.name == "mil.clip":
         low, high = op.attr("alpha"), op.attr("beta")
-        assert isinstance(low, (int, float)) and isinstance(high, (int, float))
+        assert isinstance(low, (int, float))
+        assert isinstance(high, (int, float))
         return float(low), float(high)
     number = scalar(op.operand("y") if op.operand("x") is bounded else op.operand("x"))
     if number is None or math.isnan(number):
@@ -117,7 +120,7 @@ _NONNEGATIVE = ("relu", "relu6", "abs", "square", "sqrt", "exp", "exp2", "sigmoi
 
 @rewrite(mil.relu(any_of(*(mil.resolve(name)(x, rest) for name in _NONNEGATIVE))))
 def drop_relu(op: Op) -> Value:
-    """relu of what is never negative.
+    """A relu of what is never negative.
 
     %1 = mil.sigmoid(%x)
     %y = mil.relu(%1)     ->     %1

@@ -1,7 +1,11 @@
 """Concats of one piece, of concats, and of pieces that were cut from one tensor.
 
     %a, %b = mil.split(%x) {num_splits=2, axis=1}
-    %y = mil.concat([%a, %b]) {axis=1}     ->     %x
+    %y = mil.concat([%a, %b]) {axis=1}
+        ->
+    %x
+
+An inner concat that something else uses too stays whole: its copy is needed anyway.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
     %1 = mil.mul(%x, 2.0)
     %2 = mil.mul(%1, 3.0)     ->     %y = mil.mul(%x, 6.0)
     %y = mil.add(%2, 0.0)
+
+Numbers are joined only while float16 holds the result as well as its parts.
 """
 
 from __future__ import annotations
@@ -59,7 +61,7 @@ def drop_neutral(op: Op, a: Operand, b: Operand) -> Value:
         found = uniform(other)
         if found is not None and found == number and isinstance(found, bool) == isinstance(number, bool):
             return kept
-    reject("no operand is neutral")
+    return reject("no operand is neutral")
 
 
 @rewrite(mil.logical_not(mil.logical_not(x)))

@@ -1,7 +1,11 @@
 """Pads that pad nothing, pads of pads, and pads that the op behind them can do itself.
 
-    %1 = mil.pad(%x, [0, 0, 0, 0, 1, 1, 1, 1])
-    %y = mil.conv(%1, %w) {pad_type="valid"}     ->     %y = mil.conv(%x, %w) {pad_type="custom", pad=[1, 1, 1, 1]}
+    %1 = mil.pad(%x, [0, 0, 0, 0, 1, 1, 1, 1])     %x: f32[1,3,8,8], %w: f32[4,3,3,3] weight
+    %y = mil.conv(%1, %w) {pad_type="valid"}
+        ->
+    %y = mil.conv(%x, %w) {pad_type="custom", pad=[1, 1, 1, 1]}
+
+A pool is another matter than a conv: its padding may or may not count, and never wins a maximum.
 """
 
 from __future__ import annotations

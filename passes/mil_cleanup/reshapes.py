@@ -1,7 +1,11 @@
 """Ops that keep every element in its place: reshape, squeeze, expand_dims, flatten2d.
 
-    %1 = mil.expand_dims(%x) {axes=[0]}
-    %y = mil.reshape(%1, [2, 3, 4])     ->     %y = mil.reshape(%x, [2, 3, 4])
+    %1 = mil.expand_dims(%x) {axes=[0]}     %x: f32[4,6]
+    %y = mil.reshape(%1, [2, 3, 4])
+        ->
+    %y = mil.reshape(%x, [2, 3, 4])
+
+Of two in a row one is left, and that one says as much as it can: expand_dims before reshape.
 """
 
 from __future__ import annotations

@@ -1,7 +1,11 @@
 """Slices and splits that take everything, slices of slices, slices of joined tensors.
 
-    %1 = mil.slice_by_index(%x, [0, 2], [4, 10])
-    %y = mil.slice_by_index(%1, [0, 1], [4, 3])     ->     %y = mil.slice_by_index(%x, [0, 3], [4, 5])
+    %1 = mil.slice_by_index(%x, [0, 2], [4, 10])     %x: f32[4,12]
+    %y = mil.slice_by_index(%1, [0, 1], [4, 3])
+        ->
+    %y = mil.slice_by_index(%x, [0, 3], [4, 5])
+
+Bounds are brought to plain ranges first: negative ones, masks and strides all fall away there.
 """
 
 from __future__ import annotations
@@ -118,7 +122,7 @@ def slice_piece(op: Op, values: tuple[Operand, ...]) -> Value:
             along = taken[axis]
             moved = range(along.start - start, along.stop - start, along.step)
             return take(piece, (*taken[:axis], moved, *taken[axis + 1 :]), op.attr("squeeze_mask"))
-    reject("the slice touches several pieces")
+    return reject("the slice touches several pieces")
 
 
 def concat_axis(op: Op) -> int:

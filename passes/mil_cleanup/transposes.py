@@ -1,7 +1,11 @@
 """Transposes that cancel, join, or move nothing.
 
-    %1 = mil.transpose(%x) {perm=[0, 2, 1]}
-    %y = mil.transpose(%1) {perm=[0, 2, 1]}     ->     %x
+    %1 = mil.transpose(%x) {perm=[0, 2, 1]}     %x: f32[2,3,4]
+    %y = mil.transpose(%1) {perm=[0, 2, 1]}
+        ->
+    %x
+
+Every one that is left costs a copy, unless it moves axes of size 1 only.
 """
 
 from __future__ import annotations
@@ -67,14 +71,15 @@ def transpose_to_reshape(op: Op, x: Value) -> Value:
     )
 )
 def absorb_transpose(op: Op, x: Value | None, y: Value | None) -> Value:
-    """matmul swaps the last two axes of an operand by itself.
+    """A matmul swaps the last two axes of an operand by itself.
 
     %1 = mil.transpose(%k) {perm=[0, 1, 3, 2]}
     %y = mil.matmul(%q, %1)     ->     %y = mil.matmul(%q, %k) {transpose_y=true}
     """
     name, source = ("x", x) if x is not None else ("y", y)
     transposed = op.value(name)
-    assert source is not None and transposed.op is not None
+    assert source is not None
+    assert transposed.op is not None
     rank = source.rank
     if rank < 2 or permutation(transposed.op) != (*range(rank - 2), rank - 1, rank - 2):
         reject("the transpose does more than swap the last two axes")

@@ -1,7 +1,9 @@
 """Raising: ATen's composites become the `nn` ops that say the same, whatever overload export left.
 
+    %w: f32[8], %b: f32[8]
     %y, %mean, %rstd = aten.native_layer_norm.default(%x, %w, %b) {normalized_shape=[8], eps=1e-05}
-        ->      %y = nn.layer_norm(%x, %w, %b) {axes=[-1], epsilon=1e-05}
+        ->
+    %y = nn.layer_norm(%x, %w, %b) {axes=[-1]}
 
 One file a family. A further result of an ATen op (a mean, indices, a log-sum-exp) must be unused.
 """

@@ -1,7 +1,9 @@
 """Scaled dot product attention, whole or as the kernel torch chose for it.
 
+    %q: f32[1,2,4,8], %k: f32[1,2,4,8], %v: f32[1,2,4,8]
     %y = aten.scaled_dot_product_attention.default(%q, %k, %v) {is_causal=true}
-        ->      %y = nn.attention(%q, %k, %v) {causal=true}
+        ->
+    %y = nn.attention(%q, %k, %v) {causal=true}
 
 Dropout inside of it stays unraised, and says so.
 """

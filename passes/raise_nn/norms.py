@@ -1,9 +1,14 @@
 """Norms: every ATen overload to one `nn` op.
 
-    %y = aten.rms_norm.default(%x, %w) {normalized_shape=[8], eps=none}
-        ->      %y = nn.rms_norm(%x, %w) {axes=[-1], epsilon=1.1920928955078125e-07}
-    %y, %m, %r = aten._native_batch_norm_legit_no_training.default(%x, %w, %b, %mean, %variance) {...}
-        ->      %y = nn.batch_norm(%x, %mean, %variance, %w, %b) {epsilon=1e-05}
+    %w: f32[8]
+    %y = aten.rms_norm.default(%x, %w) {normalized_shape=[8], eps=1e-06}
+        ->
+    %y = nn.rms_norm(%x, %w) {axes=[-1]}
+
+    %w: f32[8], %b: f32[8], %mean: f32[8], %variance: f32[8]
+    %y, %m, %r = aten._native_batch_norm_legit_no_training.default(%x, %w, %b, %mean, %variance) {momentum=0.1, eps=1e-05}
+        ->
+    %y = nn.batch_norm(%x, %mean, %variance, %w, %b)
 
 A norm that updates its running statistics is in training mode and stays.
 """

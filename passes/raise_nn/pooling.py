@@ -1,7 +1,8 @@
 """Adaptive pools, and the ops that move pixels between space and channels.
 
-    %y, %indices = aten.adaptive_max_pool2d.default(%x) {output_size=[2, 2]}
-        ->      %y = nn.adaptive_max_pool(%x) {size=[2, 2]}
+    %y, %indices = aten.adaptive_max_pool2d.default(%x) {output_size=[2, 2]}     %x: f32[1,3,8,8]
+        ->
+    %y = nn.adaptive_max_pool(%x) {size=[2, 2]}
 
 The indices of a maximum must be unused.
 """

@@ -1,7 +1,11 @@
 """Recurrent layers.
 
-    %y, %h, %c = aten.lstm.input(%x, [%h0, %c0], [%w_ih, %w_hh, %b_ih, %b_hh]) {has_biases=true, num_layers=1, ...}
-        ->      %y, %h, %c = nn.lstm(%x, %h0, %c0, [%w_ih, %w_hh, %b_ih, %b_hh]) {layers=1, ...}
+    %x: f32[5,1,3], %h0: f32[1,1,4], %c0: f32[1,1,4], %w_ih: f32[16,3] weight, %w_hh: f32[16,4] weight
+    %b_ih: f32[16] weight, %b_hh: f32[16] weight
+    %y, %h, %c = aten.lstm.input(%x, [%h0, %c0], [%w_ih, %w_hh, %b_ih, %b_hh]) {has_biases=true, num_layers=1,
+                                 dropout=0.0, train=false, bidirectional=false, batch_first=false}
+        ->
+    %y, %h, %c = nn.lstm(%x, %h0, %c0, [%w_ih, %w_hh, %b_ih, %b_hh]) {layers=1}
 
 Weights keep torch's flat order: by layer, then by direction.
 """

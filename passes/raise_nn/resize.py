@@ -1,7 +1,8 @@
 """Resizing and sampling.
 
-    %y = aten.upsample_bilinear2d.vec(%x) {align_corners=false, scale_factors=[2.0, 2.0]}
-        ->      %y = nn.interpolate(%x) {size=[16, 16], mode="bilinear", align_corners=false, antialias=false}
+    %y = aten.upsample_bilinear2d.vec(%x) {align_corners=false, scale_factors=[2.0, 2.0]}     %x: f32[1,3,8,8]
+        ->
+    %y = nn.interpolate(%x) {size=[16, 16], mode="bilinear"}
 
 Scale factors stay only where they say something that the sizes do not: 1.3 of 8 is 10, and torch
 then steps by 1 / 1.3 rather than by 8 / 10.

@@ -69,6 +69,14 @@ def test_ranges_of_coremltools_become_symbols(tmp_path: Path, shape: Any, bounds
     assert found.main.outputs[0].type == wanted
 
 
+def test_a_range_of_one_size_is_no_symbol(tmp_path: Path) -> None:
+    path = tmp_path / "m.mlpackage"
+    convert(path, [ct.TensorType(name="x", shape=(1, ct.RangeDim(6, 6), 8))])
+    found = load(path)
+    assert found.dims == {}
+    assert found.main.outputs[0].type == TensorType(DType.F32, (1, 6, 8))
+
+
 def test_what_depends_on_values_gets_a_symbol_of_its_own(tmp_path: Path) -> None:
     @mb.program(input_specs=[mb.TensorSpec((3, 4))], opset_version=ct.target.iOS17)
     def prog(x: Any) -> Any:

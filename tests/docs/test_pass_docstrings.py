@@ -13,7 +13,7 @@ from docstring_ir import BadExample, build, compare, examples, is_sketch, paragr
 
 ROOT = Path(__file__).parents[2]
 # So many examples may be marked as not run.
-SKETCHES = 3
+SKETCHES = 2
 
 
 def pass_of(path: Path) -> str:

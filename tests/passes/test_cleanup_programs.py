@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import golden
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import golden
 from anec.ir.graph import Module
 from anec.ir.verify import verify
 from anec.passes.canonicalize import Canonicalize
@@ -14,8 +17,6 @@ from anec.passes.mil_cleanup import MilCleanup
 from anec.pipeline.base import Context, Pass
 from anec.reference.call import DOUBLE
 from anec.reference.evaluate import evaluate
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from mil_programs import MENU, Program, Step
 
 PASSES: list[type[Pass]] = [MilCleanup, Canonicalize, FoldConstants, Cse, Dce]
@@ -38,9 +39,7 @@ def assert_close(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]
 
 @settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.sampled_from(SHAPES), STEPS, st.permutations(PASSES))
-def test_every_order_of_passes(
-    shapes: tuple[tuple[int, ...], ...], steps: list[Step], order: list[type[Pass]]
-) -> None:
+def test_every_order_of_passes(shapes: tuple[tuple[int, ...], ...], steps: list[Step], order: list[type[Pass]]) -> None:
     module = Program(shapes).build(steps)
     verify(module)
     generator = torch.Generator().manual_seed(1)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import golden
 import pytest
+
+import golden
 from anec.dialects import registry
 from anec.ir.parser import parse_module
 from anec.passes.dce import Dce
@@ -44,8 +45,15 @@ func large(%x: f32[3]) -> (%y: f32[3]) {
 def test_a_long_dead_chain_goes_at_once() -> None:
     lines = [f"  %v{i} = mil.exp(%{'x' if i == 0 else f'v{i - 1}'}) : f32[3]" for i in range(20_000)]
     text = "\n".join(
-        ["anec 1", "module target=iOS18", "", "func main(%x: f32[3]) -> (%y: f32[3]) {"]
-        + [*lines, "  %y = mil.relu(%x) : f32[3]", "  return %y", "}"]
+        [
+            "anec 1",
+            "module target=iOS18",
+            "func main(%x: f32[3]) -> (%y: f32[3]) {",
+            *lines,
+            "  %y = mil.relu(%x) : f32[3]",
+            "  return %y",
+            "}",
+        ]
     )
     module = parse_module(text, registry)
     assert len(module.main) == 20_001

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import golden
 import pytest
 import torch
+
+import golden
 from anec.dialects import registry
 from anec.ir.parser import parse_module
 from anec.passes.fold_constants import FoldConstants

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import golden
 import pytest
 import torch
+
+import golden
 from anec.dialects import mil, registry
 from anec.errors import AnecError
 from anec.ir.build import Builder

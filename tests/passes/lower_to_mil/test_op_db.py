@@ -32,10 +32,25 @@ REFUSED = ("nonzero", "unique", "masked_select", "complex", "view_as_real")
 AMBIGUOUS = ("topk", "kthvalue", "sort", "argsort", "median", "cummax", "cummin", "max.dim", "min.dim", "argm", "mode")
 DTYPES = (torch.float32, torch.int64, torch.bool)
 INT32 = 2**31
+# What aten's parameters in the IR leave out.
+LAYOUT = frozenset("layout device pin_memory memory_format non_blocking generator".split())
 MOST_ELEMENTS = 2000
 
 NAMES = """
-NAMES_HERE
+abs acos acosh add arange clamp_max clamp_min mul sub addcmul addcdiv asin asinh atan atan2 atanh bitwise_not
+bitwise_left_shift bitwise_right_shift combinations cartesian_prod cdist ceil sum_to_size clamp
+view_as_complex copysign corrcoef cos cosh cov cumsum cumprod deg2rad diff div exp alias_copy eq fmax fmin
+fmod remainder frac floor floor_divide log1p ge gt gradient isin linspace log log10 log2 logaddexp logaddexp2
+logical_not masked_fill masked_scatter max var_mean std_mean min quantile nanquantile logical_and logical_or
+bitwise_and bitwise_or bitwise_xor heaviside isclose softmax aminmax nn.functional.relu
+nn.functional.leaky_relu max_pool2d_with_indices_backward nn.functional.elu nn.functional.prelu
+nn.functional.celu nn.functional.threshold nn.functional.softshrink nn.functional.hardshrink
+nn.functional.hardtanh ne pow rad2deg round sin sinc sinh sign sgn __rdiv__ __rsub__ select_scatter signbit
+tan tanh trunc exp2 expm1 nan_to_num rsqrt square lerp isinf isposinf isneginf pca_lowrank unravel_index
+index_fill index_copy index_select index_add index_reduce index_put put take scatter new_zeros ones zeros eye
+new_full scatter_add hypot bucketize fill take_along_dim xlogy logsumexp trace tril triu logcumsumexp sigmoid
+erf erfc logdet log_softmax logit where norm nn.functional.embedding all any amax amin count_nonzero mean
+nanmean std var prod scatter_reduce signal.windows.bartlett special.xlog1py special.entr
 """.split()
 
 
@@ -58,9 +73,7 @@ class Recorder(TorchDispatchMode):
         schema = function._schema
         name = f"{schema.name.replace('::', '.')}.{schema.overload_name or 'default'}"
         if name in lowered() and _usable(name, [*_leaves(args), *_leaves(list(kwargs.values()))]):
-            named = {key: _kept(given) for key, given in kwargs.items() if key in ("dtype", "alpha", "rounding_mode")}
-            others = kwargs.keys() - named.keys() - {"layout", "device", "pin_memory", "memory_format"}
-            named |= {key: _kept(kwargs[key]) for key in others}
+            named = {key: _kept(given) for key, given in kwargs.items() if key not in LAYOUT}
             self.calls.append((name, [_kept(given) for given in args], named))
         return function(*args, **kwargs)
 
