@@ -25,6 +25,7 @@ from anec.frontend.dims import Symbols, named_dims
 from anec.frontend.names import NewNames, renamed, value_stem
 from anec.frontend.origins import origin_of
 from anec.frontend.stored import Stored
+from anec.frontend.writes import harmless_writes
 from anec.frontend.weights import dtype_of
 from anec.ir.build import Builder
 from anec.ir.dims import Expr
@@ -77,10 +78,7 @@ def lift(
 _CHECKS = re.compile(
     r"_assert\w*|_functional_assert\w*|sym_constrain_range\w*|_functional_sym_constrain\w*|_make_dep_token"
 )
-_TRAINING = {
-    "native_dropout": "dropout is active",
-    "_native_batch_norm_legit_functional": "batch normalization updates its statistics",
-}
+_DROPOUTS = frozenset("dropout alpha_dropout feature_dropout feature_alpha_dropout".split())
 _NUMBERS = (torch.SymInt, torch.SymFloat, torch.SymBool, bool, int, float)
 
 
@@ -102,6 +100,7 @@ class _Lifter:
         example: tuple[Sequence[Any], Mapping[str, Any]] | None,
     ) -> Lifted:
         """Lift everything, in the order inputs, ops, outputs, writes."""
+        self.writes = harmless_writes(self.program.graph) or {}
         spec = self.program.call_spec
         arguments = boundary.argument_names(self.program)
         leaves = boundary.input_leaves(self.program, arguments)
@@ -210,22 +209,20 @@ class _Lifter:
 
     def op(self, node: Node, target: torch._ops.OpOverload) -> None:
         """Lift one op."""
+        target = self.functional(node, target)
         library, _, packet = target._schema.name.partition("::")
         val, origin = node.meta.get("val"), origin_of(node)
         results = [val] if isinstance(val, torch.Tensor) else list(val or ())
         stem = value_stem(origin.path, packet)
         try:
-            if target._schema.is_mutable:
-                raise AnecError(f"{target} writes in place", hint="pass the program through decompose() first")
-            if packet in _TRAINING:
-                hint = "export the model in evaluation mode; F.dropout takes training=self.training"
-                raise UnsupportedError(f"the model is in training mode: {_TRAINING[packet]}", hint=hint)
             defn = registry.resolve(f"{library}.{packet}.{target._overloadname}")
             bound = self.arguments.bind(node, target, defn)
+            _refuse_training(packet, bound)
             types = tuple(self.type(result, f"a result of {target}", stem) for result in results)
             if f"{packet}.{target._overloadname}" == "lstm.input":
                 # Torch 2.7 traces the last states with an axis too many; they have the type of the first ones.
-                types = (types[0], *(self.type(state.meta["val"], "a state") for state in node.args[1]))
+                states: Any = node.args[1]
+                types = (types[0], *(self.type(state.meta["val"], "a state") for state in states))
         except AnecError as error:
             error.where = error.where or origin.place or None
             raise
@@ -233,6 +230,21 @@ class _Lifter:
             raise UnsupportedError(f"{target}: {error}", where=origin.place or None) from error
         op = self.builder.create(defn, bound, types=types, names=(stem,) * len(types), origin=origin)
         self.values[node] = op.result if isinstance(val, torch.Tensor) else op.results
+        if node in self.writes:
+            # Who reads the overwritten tensor from here on reads the new one.
+            written = node.args[0]
+            assert isinstance(written, Node)
+            self.values[written] = self.values[node]
+
+    def functional(self, node: Node, target: torch._ops.OpOverload) -> torch._ops.OpOverload:
+        """The op itself, or the functional form of an in-place op that nobody else can see."""
+        if target._schema.is_mutable and node not in self.writes:
+            raise AnecError(
+                f"{target} writes in place",
+                where=origin_of(node).place or None,
+                hint="pass the program through decompose() first",
+            )
+        return self.writes.get(node, target)
 
     def value(self, node: Node) -> Value:
         """The value of a node that holds a tensor."""
@@ -253,6 +265,17 @@ class _Lifter:
             return TensorType(dtype_of(val.dtype), tuple(self.symbols.dim(size) for size in val.shape))
         except UnsupportedError as error:
             raise UnsupportedError(f"{what}: {error.message}", hint=error.hint) from None
+
+
+def _refuse_training(packet: str, bound: Mapping[str, object]) -> None:
+    """Refuse an op that drops values at random or updates running statistics."""
+    dropout = packet == "native_dropout" or (packet in _DROPOUTS and bool(bound.get("train")) and bound.get("p") != 0)
+    norm = packet == "_native_batch_norm_legit_functional"
+    norm |= packet == "batch_norm" and bool(bound.get("training")) and bound.get("running_mean") is not None
+    if dropout or norm:
+        what = "dropout is active" if dropout else "batch normalization updates its statistics"
+        hint = "export the model in evaluation mode; F.dropout takes training=self.training"
+        raise UnsupportedError(f"the model is in training mode: {what}", hint=hint)
 
 
 def _symbols(value: Value) -> set[str]:

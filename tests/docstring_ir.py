@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
+
 from anec.dialects import registry
 from anec.ir.attrs import Attr, Literal, format_attr
 from anec.ir.build import infer_types
@@ -112,11 +113,11 @@ def examples(lines: list[str]) -> list[Example]:
 
 
 def _joined(lines: list[str]) -> list[str]:
-    """Lines whose brackets are not closed, together with those that go on."""
+    """Lines together with those that go on: brackets are not closed, or attributes stand below."""
     joined: list[str] = []
     open_brackets = 0
     for line in lines:
-        if open_brackets > 0:
+        if open_brackets > 0 or (joined and line.lstrip().startswith("{")):
             joined[-1] += " " + line.strip()
         else:
             joined.append(line)

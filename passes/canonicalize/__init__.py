@@ -1,8 +1,10 @@
 """Canonical forms at the level of torch's ops: what computes nothing goes, constants show.
 
-    %1 = aten.clone.default(%x)
-    %2 = aten.view.default(%1) {size=[6, 4]}     ->     %y = aten.view.default(%x) {size=[24]}
+    %1 = aten.clone.default(%x)                  %x: f32[2,3,4]
+    %2 = aten.view.default(%1) {size=[6, 4]}
     %y = aten.view.default(%2) {size=[24]}
+        ->
+    %y = aten.view.default(%x) {size=[24]}
 
 Forms that a later pass recognises are left as they are: a chain of transposes goes only when it
 cancels, a clamp stays a clamp.

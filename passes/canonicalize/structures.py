@@ -1,6 +1,7 @@
 """nn ops that change nothing: resizes to the same size, pools of single elements, shuffles of one.
 
-    %y = nn.interpolate(%x) {size=[8, 8], mode="bilinear"}     ->     %x          (%x is f32[1,3,8,8])
+    %x: f32[1,3,8,8]
+    %y = nn.interpolate(%x) {size=[8, 8], mode="bilinear"}     ->     %x
 
 Models written for any size do this at the size they were exported with.
 """

@@ -1,7 +1,9 @@
 """Chains of views, permutations and concats.
 
     %1 = aten.unsqueeze.default(%x) {dim=0}
-    %y = aten.squeeze.dim(%1) {dim=0}     ->     %x
+    %y = aten.squeeze.dim(%1) {dim=0}
+        ->
+    %x
 
 Chains that cancel go; others keep the words the model used, which later passes recognise.
 """

@@ -1,7 +1,9 @@
 """Attention.
 
     %q: f32[1,2,4,64], %k: f32[1,2,6,64], %v: f32[1,2,6,64], %mask: f32[4,6] weight
-    %y = nn.attention(%q, %k, %v, %mask)     ->     %y = mil.scaled_dot_product_attention(%q, %k, %v, %mask)
+    %y = nn.attention(%q, %k, %v, %mask)
+        ->
+    %y = mil.scaled_dot_product_attention(%q, %k, %v, %mask)
 
 from iOS18 on; on older targets, and where that op does not fit (a softcap, rank 2, broadcast keys):
 

@@ -169,15 +169,22 @@ def _plans(left: Term, right: Term, wanted: Labels) -> Iterator[Plan]:
                 )
 
 
-def _cost(plan: Plan, left: Term, right: Term, wanted: Labels, final: bool) -> tuple[int, ...]:
-    """Transposes first; then constants on the right, where a linear layer takes them."""
-    first, second = (right, left) if plan.swapped else (left, right)
-    moves = (first.labels != plan.left and not is_constant(first.tensor)) + (
-        second.labels != plan.right and not is_constant(second.tensor)
-    )
-    moves += final and plan.result != tuple(wanted)
-    flips = (plan.left_transposed and len(plan.left) > 1) + (plan.right_transposed and not is_constant(second.tensor))
-    return (moves, int(is_constant(first.tensor)), flips, int(plan.swapped))
+def _best(left: Term, right: Term, wanted: Labels, *, final: bool) -> Plan:
+    """The plan with the fewest transposes; then one with a constant on the right, for a linear layer."""
+    constants = (is_constant(left.tensor), is_constant(right.tensor))
+
+    def cost(plan: Plan) -> tuple[int, ...]:
+        first, second = (right, left) if plan.swapped else (left, right)
+        first_constant, second_constant = reversed(constants) if plan.swapped else constants
+        # A constant is transposed before emission.
+        moves = (first.labels != plan.left and not first_constant) + (
+            second.labels != plan.right and not second_constant
+        )
+        moves += final and plan.result != wanted
+        flips = plan.left_transposed + (plan.right_transposed and not second_constant)
+        return moves, first_constant, flips, plan.swapped
+
+    return min(_plans(left, right, wanted), key=cost)
 
 
 def _contracted(left: Term, right: Term, wanted: Labels, sizes: Sizes, *, final: bool) -> Term:
@@ -187,7 +194,7 @@ def _contracted(left: Term, right: Term, wanted: Labels, sizes: Sizes, *, final:
     alone = [label for label in (*left.labels, *right.labels) if (label in left.labels) != (label in right.labels)]
     if not inner or not alone:
         return _multiplied(left, right, wanted, inner, sizes)
-    plan = min(_plans(left, right, wanted), key=lambda plan: _cost(plan, left, right, wanted, final))
+    plan = _best(left, right, wanted, final=final)
     first, second = (right, left) if plan.swapped else (left, right)
 
     def size(labels: Sequence[str]) -> Dim:

@@ -42,11 +42,7 @@ def product(x: Value, y: Value, bias: Value | None = None, *, transpose_y: bool 
         if bias is None or is_constant(bias):
             return mil.linear(x, weight, bias) if bias is not None else mil.linear(x, weight)
         return mil.add(mil.linear(x, weight), bias)
-    left, right = (x, False), (y, transpose_y)
-    if not is_constant(y):
-        right = _through(y, transpose_y)
-    if not is_constant(x):
-        left = _through(x, False)
+    left, right = _unswapped(x, False), _unswapped(y, transpose_y)
     attrs: dict[str, Attr] = {}
     if left[1]:
         attrs["transpose_x"] = True
@@ -72,6 +68,12 @@ def _through(x: Value, swaps: bool) -> tuple[Value, bool]:
         if order == [*range(rank - 2), rank - 1, rank - 2]:
             return op.value("x"), not swaps
     return x, swaps
+
+
+def _unswapped(x: Value, swaps: bool) -> tuple[Value, bool]:
+    """Let the product swap the axes; what is constant is better swapped before emission."""
+    found = _through(x, swaps)
+    return found if found[0] is not x and not is_constant(x) else (x, swaps)
 
 
 def _row(x: Value) -> Value:

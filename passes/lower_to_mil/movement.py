@@ -19,6 +19,7 @@ from anec.ir.dims import Dim, Expr
 from anec.ir.graph import Op, Value
 from anec.ir.types import DType
 from anec.passes.lower_to_mil.permutation import MAX_RANK, Movement
+from anec.passes.lower_to_mil.symbolic import zeros
 from anec.passes.lower_to_mil.typing import MIL_NAMES, axis, result_type, value
 from anec.rewrite import reject
 
@@ -126,19 +127,23 @@ def broadcast(x: Value, shape: Sequence[Dim]) -> Value:
     """``x`` repeated to ``shape``, which it broadcasts to.
 
     Raises:
-        Reject: a symbolic size has to be repeated.
+        Reject: an empty tensor, or a symbolic size that no other tensor has.
     """
-    wide = reshaped(x, (*(1,) * (len(shape) - x.rank), *x.tensor.shape))
-    reps: list[int] = []
-    for given, wanted in zip(wide.tensor.shape, shape, strict=True):
-        if given == wanted:
-            reps.append(1)
-        elif isinstance(wanted, int):
-            reps.append(wanted)
-        else:
-            reject(f"{x.type} is repeated to the symbolic size {wanted}")
-    if 0 in reps:
+    if 0 in shape:
         reject(f"a tensor of shape {list(map(str, shape))} is empty, which Core ML does not have")
+    wide = reshaped(x, (*(1,) * (len(shape) - x.rank), *x.tensor.shape))
+    reps = [1] * len(shape)
+    borrowed: list[Value] = []
+    for at, (given, wanted) in enumerate(zip(wide.tensor.shape, shape, strict=True)):
+        if given == wanted:
+            continue
+        if isinstance(wanted, int):
+            reps[at] = wanted
+        else:
+            line = zeros(x, wanted, x.tensor.dtype)
+            borrowed.append(reshaped(line, (wanted, *(1,) * (len(shape) - at - 1))))
+    for line in borrowed:
+        wide = mil.logical_or(wide, line) if x.tensor.dtype is DType.BOOL else mil.add(wide, line)
     return mil.tile(wide, tuple(reps)) if any(rep != 1 for rep in reps) else wide
 
 

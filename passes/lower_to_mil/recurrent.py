@@ -1,5 +1,11 @@
 """Recurrent layers: one MIL op a layer, and a direction for gru and rnn.
 
+    %x: f32[5,1,3], %h0: f32[1,1,4], %w_ih: f32[4,3] weight, %w_hh: f32[4,4] weight
+    %y, %h = nn.rnn(%x, %h0, [%w_ih, %w_hh]) {has_bias=false}
+        ->
+    %1 = mil.squeeze(%h0) {axes=[0]}
+    %y, %2 = mil.rnn(%x, %1, %w_ih, %w_hh) {output_sequence=true, ...}
+
     ; sketch: the weights are reordered by splits and concats of their own
     %y, %h, %c = nn.lstm(%x, %h0, %c0, [%w_ih, %w_hh, %b_ih, %b_hh])
         ->

@@ -18,11 +18,13 @@ from anec.errors import UnsupportedError
 from anec.ir.attrs import Attr
 from anec.ir.dims import Dim, Expr
 from anec.ir.graph import Op, Value
+from anec.ir.types import DType
 from anec.passes.lower_to_mil.movement import moved, permutation_to_end, reshaped, sliced, source
 from anec.passes.lower_to_mil.padding import padded
 from anec.passes.lower_to_mil.permutation import Movement, volume
 from anec.passes.lower_to_mil.roots import each
-from anec.passes.lower_to_mil.typing import END, INT32_MAX, axis, result_type
+from anec.passes.lower_to_mil.symbolic import counted
+from anec.passes.lower_to_mil.typing import END, INT32_MAX, MIL_NAMES, axis, result_type
 from anec.rewrite import Rule, reject, rewrite
 
 
@@ -47,21 +49,42 @@ def slice_(op: Op) -> Value:
         reject(f"the step {step} is symbolic")
     if begin is None and stop is None and step == 1:
         return x
+    if isinstance(begin, Expr) or isinstance(stop, Expr):
+        return _symbolic_slice(x, at, begin, step, wanted)
     return sliced(x, at, begin, stop, step)
 
 
-def _bound(given: Attr, size: Dim) -> int | None:
-    """A slice's bound; None when it is open, or torch's word for the end."""
+def _bound(given: Attr, size: Dim) -> Dim | None:
+    """A slice's bound, counted from the end where only that is known; None when it is open.
+
+    torch writes "to the end" as the largest int64.
+    """
     if given is None or (isinstance(given, int) and given >= END):
         return None
-    if isinstance(given, Expr):
-        if given == size:
-            return None
-        reject(f"a slice ends at the symbolic size {given}")
-    assert isinstance(given, int)
-    if isinstance(size, Expr):
+    assert isinstance(given, (int, Expr))
+    if isinstance(given, int) and isinstance(size, int):
+        return min(max(given + size if given < 0 else given, 0), size)
+    if isinstance(given, int):
         return max(-INT32_MAX, min(given, INT32_MAX))
-    return min(max(given + size if given < 0 else given, 0), size)
+    from_end = given - size
+    if isinstance(from_end, int):
+        return from_end if from_end < 0 else None
+    return given
+
+
+def _symbolic_slice(x: Value, at: int, begin: Dim | None, step: int, wanted: Dim) -> Value:
+    """Entries are gathered by counting: as many as a tensor has whose size is the slice's."""
+    if isinstance(begin, Expr) or (isinstance(begin, int) and begin < 0):
+        reject(f"a slice starts at {begin} of an axis, and ends at a symbolic size")
+    indices = counted(x, wanted)
+    if step != 1:
+        indices = mil.mul(indices, step)
+    if begin:
+        indices = mil.add(indices, begin)
+    if x.tensor.dtype is DType.BOOL:
+        found = mil.gather(mil.cast(x, dtype=MIL_NAMES[DType.I32]), indices, axis=at)
+        return mil.cast(found, dtype=MIL_NAMES[DType.BOOL])
+    return mil.gather(x, indices, axis=at)
 
 
 @rewrite(each("select.int", "select_copy.int"))

@@ -6,7 +6,8 @@
     %y = nn.rms_norm(%x, %w) {axes=[-1]}
 
     %w: f32[8], %b: f32[8], %mean: f32[8], %variance: f32[8]
-    %y, %m, %r = aten._native_batch_norm_legit_no_training.default(%x, %w, %b, %mean, %variance) {momentum=0.1, eps=1e-05}
+    %y, %m, %r = aten._native_batch_norm_legit_no_training.default(%x, %w, %b, %mean, %variance)
+        {momentum=0.1, eps=1e-05}
         ->
     %y = nn.batch_norm(%x, %mean, %variance, %w, %b)
 

@@ -10,8 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 # Put together here, so that this file does not hold what it looks for.
-FOLDERS = "|".join(("home", "root", "opt", "work", "Users"))
-PATHS = re.compile(rf"(?<![\w.)}}\]*])/(?:{FOLDERS})/")
+PATHS = re.compile(r"(?<![\w.)}\]*])/" + r"(?:home|root|opt|work|Users)/")
 HOSTS = re.compile("|".join(r"\.".join(host) for host in (
     ("pypi", "org"), ("pythonhosted", "org"), ("download", "pytorch", "org"), ("conda", "anaconda", "org"),
     ("registry", "npmjs", "org"), ("proxy", "golang", "org"),
@@ -55,5 +54,5 @@ def test_the_patterns_find_what_they_look_for() -> None:
     assert PATHS.search(f"see {slash}home{slash}someone")
     assert PATHS.search(f'open("{slash}opt{slash}x")')
     assert not PATHS.search(f"tests{slash}work{slash}x")
-    assert HOSTS.search(".".join(("https:", "files", "pythonhosted", "org")).replace("https:.", "https://"))
+    assert HOSTS.search("https://files." + "pythonhosted." + "org/packages")
     assert len(files()) > 100

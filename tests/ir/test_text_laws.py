@@ -57,7 +57,6 @@ def test_a_copy_is_the_same_and_apart(module: Module) -> None:
 def test_names_do_not_count_when_told_so(module: Module) -> None:
     copy = clone(module)
     for graph in copy.functions.values():
-        graph.signature.inputs = graph.signature.inputs or []
         for op in graph.ops():
             for value in op.results:
                 graph.rename(value, "other")

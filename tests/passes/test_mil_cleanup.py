@@ -8,11 +8,10 @@ import pytest
 import torch
 
 import golden
-from anec.dialects import mil, registry
+from anec.dialects import mil
 from anec.errors import AnecError
 from anec.ir.build import Builder
 from anec.ir.graph import Graph, Module, Value
-from anec.ir.parser import parse_module
 from anec.ir.signature import Port
 from anec.ir.types import DType, TensorType
 from anec.ir.weights import TensorData, Weight
@@ -132,7 +131,8 @@ SYMBOLIC = """anec 1
 module target=iOS18
 dims S in 1..64
 
-func main(%x: f32[S,4,1]) -> (%a: f32[S,4], %b: f32[4,S,1], %c: f32[1,S,4,1]) {
+func main(%x: f32[S,4,1]) -> (%a: f32[S,4], %b: f32[4,S,1], %c: f32[1,S,4,1], %d: f32[S,3]) {
+  %w = weight "w" : f32[3,4]
   %v1 = mil.identity(%x) : f32[S,4,1]
   %v2 = mil.slice_by_index(%v1, [0, 0, 0], [0, 4, 1]) {end_mask=[true, false, false]} : f32[S,4,1]
   %v3 = mil.add(%v2, 0.0) : f32[S,4,1]
@@ -143,7 +143,10 @@ func main(%x: f32[S,4,1]) -> (%a: f32[S,4], %b: f32[4,S,1], %c: f32[1,S,4,1]) {
   %b = mil.transpose(%v6) {perm=[2, 1, 0]} : f32[4,S,1]
   %v7 = mil.concat([%v4]) {axis=1} : f32[1,S,4,1]
   %c = mil.relu(%v7) : f32[1,S,4,1]
-  return %a, %b, %c
+  %v8 = mil.linear(%v5, %w) : f32[S,3]
+  %v9 = mil.mul(%v8, 2.0) : f32[S,3]
+  %d = mil.add(%v9, 0.5) : f32[S,3]
+  return %a, %b, %c, %d
 }
 """
 
@@ -151,22 +154,26 @@ SETTLED = """anec 1
 module target=iOS18
 dims S in 1..64
 
-func main(%x: f32[S,4,1]) -> (%a: f32[S,4], %b: f32[4,S,1], %c: f32[1,S,4,1]) {
+func main(%x: f32[S,4,1]) -> (%a: f32[S,4], %b: f32[4,S,1], %c: f32[1,S,4,1], %d: f32[S,3]) {
+  %w = weight "w" : f32[3,4]
   %v4 = mil.expand_dims(%x) {axes=[0]} : f32[1,S,4,1]
   %v5 = mil.squeeze(%x) {axes=[2]} : f32[S,4]
   %a = mil.exp(%v5) : f32[S,4]
   %b = mil.transpose(%x) {perm=[1, 0, 2]} : f32[4,S,1]
   %c = mil.relu(%v4) : f32[1,S,4,1]
-  return %a, %b, %c
+  %v9_1 = mil.mul(%w, 2.0) : f32[3,4]
+  %d_1 = mil.tile([0.5]:f32, [3]) : f32[3]
+  %d = mil.linear(%v5, %v9_1, %d_1) : f32[S,3]
+  return %a, %b, %c, %d
 }
 """
 
 
 def test_symbolic_shapes() -> None:
-    module = parse_module(SYMBOLIC, registry)
+    module = golden.read(SYMBOLIC)
     inputs = {"x": torch.randn(3, 4, 1)}
     before = evaluate(module, inputs)
     run_pass(module, MilCleanup())
     assert golden.text_of(module) == SETTLED
-    for name, wanted in evaluate(module, inputs).items():
-        assert torch.equal(before[name], wanted)
+    for name, found in evaluate(module, inputs).items():
+        torch.testing.assert_close(found, before[name])

@@ -62,7 +62,7 @@ def _json(parser: argparse.ArgumentParser) -> None:
 def _instruments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--disable", action="append", default=[], metavar="PASS", help="leave out a pass")
     parser.add_argument("--stop-after", metavar="PASS", help="run nothing behind this pass")
-    parser.add_argument("--dump", metavar="DIR", help="write the module behind each pass, index, trace, inputs, weights")
+    parser.add_argument("--dump", metavar="DIR", help="write the module behind each pass, inputs, weights and a trace")
     parser.add_argument("--dump-on", choices=["change", "all", "failure"], default="change", help="what to dump")
     parser.add_argument(
         "--check",

