@@ -89,10 +89,10 @@ def decompose(program: ExportedProgram, *, keep: Collection[str] = KEPT.keys()) 
     """
     kept, table = _table(frozenset(keep))
     writes = harmless_writes(program.graph)
-    if writes is not None:
-        targets = (writes.get(node, node.target) for node in program.graph.nodes)
-        if not any(_must_change(target, table, kept) for target in targets):
-            return program
+    if writes is not None and not any(
+        _trains(node) or _must_change(writes.get(node, node.target), table, kept) for node in program.graph.nodes
+    ):
+        return program
     try:
         with quiet(), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -112,6 +112,15 @@ def _table(keep: frozenset[str]) -> tuple[frozenset[Any], Any]:
     for op in kept:
         table.pop(op, None)  # type: ignore[no-untyped-call]  # torch's own table class
     return kept, table
+
+
+def _trains(node: torch.fx.Node) -> bool:
+    """True for a norm or dropout in training mode: torch's own decomposition tells what it changes."""
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return False
+    names = [argument.name for argument in node.target._schema.arguments]
+    given = dict(zip(names, node.args, strict=False)) | node.kwargs
+    return any(given.get(name) is True for name in ("training", "train"))
 
 
 def _must_change(target: Any, table: Collection[Any], kept: Collection[Any]) -> bool:

@@ -25,8 +25,8 @@ from anec.frontend.dims import Symbols, named_dims
 from anec.frontend.names import NewNames, renamed, value_stem
 from anec.frontend.origins import origin_of
 from anec.frontend.stored import Stored
-from anec.frontend.writes import harmless_writes
 from anec.frontend.weights import dtype_of
+from anec.frontend.writes import harmless_writes
 from anec.ir.build import Builder
 from anec.ir.dims import Expr
 from anec.ir.graph import Graph, Module, Value
@@ -215,9 +215,9 @@ class _Lifter:
         results = [val] if isinstance(val, torch.Tensor) else list(val or ())
         stem = value_stem(origin.path, packet)
         try:
+            _refuse_training(node, target)
             defn = registry.resolve(f"{library}.{packet}.{target._overloadname}")
             bound = self.arguments.bind(node, target, defn)
-            _refuse_training(packet, bound)
             types = tuple(self.type(result, f"a result of {target}", stem) for result in results)
             if f"{packet}.{target._overloadname}" == "lstm.input":
                 # Torch 2.7 traces the last states with an axis too many; they have the type of the first ones.
@@ -267,8 +267,10 @@ class _Lifter:
             raise UnsupportedError(f"{what}: {error.message}", hint=error.hint) from None
 
 
-def _refuse_training(packet: str, bound: Mapping[str, object]) -> None:
+def _refuse_training(node: Node, target: torch._ops.OpOverload) -> None:
     """Refuse an op that drops values at random or updates running statistics."""
+    packet = target._schema.name.partition("::")[2]
+    bound = dict(zip((argument.name for argument in target._schema.arguments), node.args, strict=False)) | node.kwargs
     dropout = packet == "native_dropout" or (packet in _DROPOUTS and bool(bound.get("train")) and bound.get("p") != 0)
     norm = packet == "_native_batch_norm_legit_functional"
     norm |= packet == "batch_norm" and bool(bound.get("training")) and bound.get("running_mean") is not None

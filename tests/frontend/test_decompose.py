@@ -109,14 +109,8 @@ def test_recurrent_layers_stay_whole(lifted: Lift, kind: Any, bidirectional: boo
 @pytest.mark.parametrize(
     ("function", "wanted"),
     [
-        (lambda x: F.conv2d(x, torch.ones(3, 4, 3, 3), padding="same"), "convolution.default"),
-        (lambda x: F.conv2d(x, torch.ones(3, 4, 2, 3), padding="same"), "convolution.default"),
-        (lambda x: F.conv_transpose2d(x, torch.ones(4, 3, 3, 3), stride=2), "convolution.default"),
-        (lambda x: x.transpose(1, 2), "permute.default"),
-        (lambda x: x.flatten(1), "view.default"),
-        (lambda x: x.chunk(2, 1)[1], "split_with_sizes.default"),
         (lambda x: x.repeat_interleave(2, 1), "expand.default"),
-        (lambda x: x.masked_fill(x > 0, -1.0), "where.self"),
+        (lambda x: x.masked_fill(x > 0, torch.tensor(-1.0)), "where.self"),
         (lambda x: x.std(1), "var.correction"),
         (lambda x: F.gelu(x, approximate="tanh"), "gelu.default"),
         (F.elu, "elu.default"),
@@ -148,7 +142,7 @@ def test_a_decomposed_program_passes_through() -> None:
 
 def test_a_program_with_in_place_ops_is_refused_by_lift() -> None:
     with pytest.raises(AnecError, match="writes in place") as caught:
-        lift(export(Call(lambda x: (x + 1).relu_()), (torch.ones(3),)))
+        lift(export(Call(lambda x: x[1:].relu_()), (torch.ones(3),)))
     assert "decompose" in str(caught.value.hint)
 
 

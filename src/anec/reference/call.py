@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
+import torch._refs
 
 from anec import reference
 from anec.errors import UnsupportedError
@@ -133,7 +134,22 @@ def kernel_arguments(
             named["opset"] = opset
         return kernel.function, [], named
     positional, keywords = _torch_arguments(op, tensors, precision, sizes)
+    if sizes and op.name in _SIZE_FREE:
+        return _SIZE_FREE[op.name], positional, keywords
     return torch_op(_STRIDE_FREE.get(op.name, op.name)), positional, keywords
+
+
+def _pad(x: torch.Tensor, pad: Any, mode: str = "constant", value: float | None = None) -> torch.Tensor:
+    if mode != "constant":
+        return torch.ops.aten.pad.default(x, pad, mode, value)  # type: ignore[no-any-return]  # torch.ops is untyped
+    return torch._refs.constant_pad_nd(x, pad, value or 0)
+
+
+# torch's own composites of these fix every symbolic size to its example.
+_SIZE_FREE: Mapping[str, Callable[..., Any]] = {
+    "aten.constant_pad_nd.default": torch._refs.constant_pad_nd,
+    "aten.pad.default": _pad,
+}
 
 
 def _named_arguments(
