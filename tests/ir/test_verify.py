@@ -249,10 +249,12 @@ module target=iOS18
 dims S in {bounds}
 
 func main(%x: f32[1,S,4]) -> (%y: f32[{dim}]) {{
-  %y = mil.conv(%x, %w) {{strides=[2], pad_type="custom", pad=[1, 1], dilations=[1]}} : f32[{dim}]
+  %w = weight "w" : f32[8,4,3]
+  %t = mil.transpose(%x) {{perm=[0, 2, 1]}} : f32[1,4,S]
+  %y = mil.conv(%t, %w) {{strides=[2], pad_type="custom", pad=[1, 1], dilations=[1]}} : f32[{dim}]
   return %y
 }}
-""".replace("  %y = mil.conv(", '  %w = weight "w" : f32[8,4,3]\n  %t = mil.transpose(%x) {{perm=[0, 2, 1]}} : f32[1,4,S]\n  %y = mil.conv(').replace("conv(%x", "conv(%t")
+"""
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,9 @@ def test_the_digest_is_of_dtype_shape_and_bytes() -> None:
 @pytest.mark.parametrize("shape", [(), (3,), (2, 0, 3), (2, 3)])
 def test_files_hold_every_dtype(tmp_path: Path, dtype: DType, shape: tuple[int, ...]) -> None:
     held = torch_dtype(dtype)
-    tensor = torch.rand(shape).mul(3).to(held) if not dtype.is_complex else torch.rand((*shape, 2), dtype=torch.float64).view(-1).to(held)[: torch.Size(shape).numel()].reshape(shape)
+    tensor = torch.rand(shape, dtype=torch.float64).mul(3).to(held)
+    if dtype.is_complex:
+        tensor = tensor * (1 - 2j)
     weight = Weight("w", TensorType(dtype, shape), TensorData(tensor))
     module = Module({"main": Graph("main")}, {"w": weight})
     module.main.add_weight(weight)

@@ -8,7 +8,7 @@ import anec
 import pytest
 import torch
 from anec.check.metrics import compare
-from models.zoo import MODELS
+from end_to_end.zoo import MODELS
 
 
 def eager(model: torch.nn.Module, args: tuple[torch.Tensor, ...], kwargs: dict[str, torch.Tensor]) -> list[torch.Tensor]:

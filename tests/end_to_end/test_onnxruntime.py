@@ -9,7 +9,7 @@ import anec
 import pytest
 import torch
 from anec.check.metrics import compare
-from models.zoo import MODELS, perturb
+from end_to_end.zoo import MODELS, perturb
 
 
 class Recogniser(torch.nn.Module):

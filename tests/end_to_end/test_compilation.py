@@ -9,8 +9,8 @@ import anec
 import pytest
 import torch
 from anec.cli import main
-from models.test_onnxruntime import Detector, Recogniser
-from models.zoo import perturb
+from end_to_end.test_onnxruntime import Detector, Recogniser
+from end_to_end.zoo import perturb
 
 
 def recogniser() -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
