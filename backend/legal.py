@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 
-from anec.errors import AnecError, UnsupportedError
-from anec.ir.attrs import Literal
+from anec.errors import UnsupportedError
 from anec.ir.graph import Graph, Module, Op, Value
-from anec.ir.opdef import Kind, Param, Version
+from anec.ir.legality import MAX_RANK, problems
+from anec.ir.opdef import Version
 from anec.ir.printer import window
 from anec.ir.types import DType, StateType, TensorType, Type
 
-MAX_RANK = 5
 _NAMED = 5
-# The dtypes a value may have while a program runs; sub-byte ones exist inside constexpr ops only.
-_VALUE_DTYPES = frozenset({DType.F16, DType.F32, DType.BOOL, DType.I32})
-_VALUE_DTYPES_SINCE_17 = frozenset({DType.I8, DType.U8, DType.I16, DType.U16})
-_EINSUM = {"abcd,adce->abce": "nchw,nwhu->nchu", "abc,cbd->abd": "chw,whr->chr"}
 
 
 def refuse(op: Op, message: str, hint: str | None = None) -> UnsupportedError:
@@ -52,81 +47,9 @@ def check_op(op: Op, opset: int) -> Version:
     Raises:
         UnsupportedError: an op, parameter, dtype, rank or einsum equation the target does not have.
     """
-    try:
-        version = op.defn.version(opset)
-    except AnecError as error:
-        raise refuse(op, error.message, error.hint) from error
-    params = {param.name: param for param in version.params}
-    for name in _given(op):
-        if name not in params:
-            raise _unknown(op, name, opset)
-    for param in version.params:
-        if param.kind is not Kind.ATTR:
-            _check_operands(op, param, opset)
-        if param.required and not _present(op, param):
-            raise refuse(op, f"{op.name} needs {param.name!r} on iOS{opset}")
-    for result in op.results:
-        _check_value(op, result, opset)
-    if op.defn.root == "einsum":
-        _check_einsum(op)
-    return version
-
-
-def _given(op: Op) -> list[str]:
-    """The names of the parameters the op gives."""
-    names = [name for name, value in op.attrs.items() if value is not None]
-    names += [param.name for param in op.defn.operand_params if _present(op, param)]
-    return names
-
-
-def _present(op: Op, param: Param) -> bool:
-    if param.kind is Kind.ATTR:
-        return op.attrs.get(param.name) is not None
-    return any(op.operands[index] is not None for index in op.slot(param.name))
-
-
-def _unknown(op: Op, name: str, opset: int) -> UnsupportedError:
-    having = [version.since for version in op.defn.versions if name in {p.name for p in version.params}]
-    if having and having[0] > opset:
-        return refuse(op, f"{op.name} has no {name!r} before iOS{having[0]}", f"compile with --target iOS{having[0]}")
-    return refuse(op, f"{op.name} has no {name!r} on iOS{opset}", "run the pass legalize-target")
-
-
-def _check_operands(op: Op, param: Param, opset: int) -> None:
-    for index in op.slot(param.name):
-        operand = op.operands[index]
-        if operand is None or (isinstance(operand, Literal) and operand.dtype is None):
-            continue
-        dtype = operand.tensor.dtype if isinstance(operand, Value) else operand.dtype
-        if param.dtypes and dtype not in param.dtypes:
-            allowed = ", ".join(map(str, param.dtypes))
-            raise refuse(op, f"{op.name}: {param.name} is {dtype}; on iOS{opset} it takes {allowed}")
-
-
-def _check_value(op: Op, value: Value, opset: int) -> None:
-    constexpr = op.defn.root.startswith("constexpr_")
-    if value.rank > MAX_RANK and not constexpr:
-        raise refuse(
-            op,
-            f"%{value.name} has rank {value.rank}; Core ML's tensors have at most {MAX_RANK} dimensions",
-            "reshape so that neighbouring dimensions are one",
-        )
-    dtype = value.tensor.dtype
-    allowed = _VALUE_DTYPES | (_VALUE_DTYPES_SINCE_17 if opset >= 17 else frozenset())
-    if dtype not in allowed and not constexpr:
-        raise refuse(op, f"%{value.name} is {dtype}, which no value of a program may be on iOS{opset}")
-
-
-def _check_einsum(op: Op) -> None:
-    """Core ML has two equations, whatever their letters (coremltools says so in its docs of ``einsum``)."""
-    equation = op.attr("equation")
-    letters: dict[str, str] = {}
-    shape = ""
-    for char in str(equation).replace(" ", ""):
-        shape += letters.setdefault(char, chr(ord("a") + len(letters))) if char.isalpha() else char
-    if shape not in _EINSUM:
-        known = " and ".join(_EINSUM.values())
-        raise refuse(op, f"Core ML has no einsum {equation!r}", f"it has {known}; write others as transpose and matmul")
+    for problem in problems(op, opset):
+        raise refuse(op, problem.message, problem.hint or None)
+    return op.defn.version(opset)
 
 
 def check_boundary(graph: Graph, opset: int, constants: set[Value]) -> None:

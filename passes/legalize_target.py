@@ -11,10 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from anec.errors import UnsupportedError
+from anec.ir.attr_types import to_half
 from anec.ir.attrs import Attr, Literal, same_attr
 from anec.ir.facts import constants, is_constant
 from anec.ir.graph import Graph, Op, Value
-from anec.ir.opdef import Param, Version
+from anec.ir.legality import Problem, is_folded, problems
+from anec.ir.opdef import Version
 from anec.ir.types import DType
 from anec.ir.weights import TensorData, Weight
 from anec.pipeline.base import EXACT, Context, Pass
@@ -38,26 +40,19 @@ class LegalizeTarget(Pass):
     def run(self, graph: Graph, ctx: Context) -> None:
         opset = ctx.module.opset
         constant = constants(graph)
-        problems: list[tuple[Op, str]] = []
+        found: list[tuple[Op, Problem]] = []
         for op in graph.ops():
-            if all(result in constant for result in op.results) and op.results and not _is_output(op):
+            if all(result in constant for result in op.results) and is_folded(op):
                 continue
-            if opset < op.defn.since:
-                problems.append((op, f"needs iOS{op.defn.since}"))
-                continue
-            version = op.defn.version(opset)
-            _drop_defaults(op, version)
+            if opset >= op.defn.since:
+                _drop_defaults(op, op.defn.version(opset))
             if opset < 17:
                 _round_epsilon(op, ctx)
             else:
                 _wrap_indices(op, ctx)
-            problems += [(op, problem) for problem in illegal(op, version)]
-        if problems:
-            raise _refusal(problems, ctx.module.target)
-
-
-def _is_output(op: Op) -> bool:
-    return any(result.is_output for result in op.results)
+            found += [(op, problem) for problem in problems(op, opset)]
+        if found:
+            raise _refusal(found, ctx.module.target)
 
 
 def _drop_defaults(op: Op, version: Version) -> None:
@@ -73,18 +68,12 @@ def _round_epsilon(op: Op, ctx: Context) -> None:
     halves = any(value.tensor.dtype is DType.F16 for value in op.inputs)
     if not isinstance(epsilon, float) or not halves or epsilon == 0.0:
         return
-    rounded = _half(epsilon)
+    rounded = to_half(epsilon)
     if rounded == 0.0:
         rounded = SMALLEST_HALF
         ctx.note(f"legalize-target: epsilon {epsilon:g} of {op.name} is 0 in float16; {rounded:g} stands in for it")
     if rounded != epsilon:
         op.set_attr("epsilon", rounded)
-
-
-def _half(number: float) -> float:
-    import numpy as np
-
-    return float(np.float16(number))
 
 
 def _wrap_indices(op: Op, ctx: Context) -> None:
@@ -124,45 +113,21 @@ def _wrapped_weight(indices: Value, size: int, ctx: Context) -> Value | None:
     return ctx.graph.add_weight(ctx.module.add_weight(weight))
 
 
-def illegal(op: Op, version: Version) -> list[str]:
-    """What of ``op`` the version does not take: parameters, dtypes."""
-    params = {param.name: param for param in version.params}
-    found = [f"its attribute {name} needs a later target" for name in op.attrs if name not in params]
-    for param in op.defn.operand_params:
-        operands = [op.operands[i] for i in op.slot(param.name)]
-        given = [operand for operand in operands if operand is not None]
-        if given and param.name not in params:
-            found.append(f"its operand {param.name} needs a later target")
-        elif given:
-            found += _illegal_operands(params[param.name], given)
-    return found
-
-
-def _illegal_operands(param: Param, given: list[Value | Literal]) -> list[str]:
-    found = []
-    for operand in given:
-        dtype = operand.tensor.dtype if isinstance(operand, Value) else operand.dtype
-        if dtype is not None and param.dtypes and dtype not in param.dtypes:
-            allowed = ", ".join(map(str, param.dtypes))
-            found.append(f"its operand {param.name} is {dtype}, the target takes {allowed}")
-    if param.const and any(isinstance(operand, Value) and not is_constant(operand) for operand in given):
-        found.append(f"its operand {param.name} must be constant")
-    return found
-
-
-def _refusal(problems: list[tuple[Op, str]], target: str) -> UnsupportedError:
+def _refusal(found: list[tuple[Op, Problem]], target: str) -> UnsupportedError:
+    """One error that lists every op, why it does not fit and where it comes from."""
     rows: dict[tuple[str, str], list[str]] = {}
-    for op, problem in problems:
-        rows.setdefault((op.name, problem), []).append(op.origin.place)
+    for op, problem in found:
+        rows.setdefault((op.name, problem.message), []).append(op.origin.place)
     lines = [
-        f"{name}  x{len(places)}  {problem}  {', '.join(dict.fromkeys(p for p in places if p))}"
-        for (name, problem), places in rows.items()
+        f"{name}  x{len(places)}  {message}  {', '.join(dict.fromkeys(p for p in places if p))}"
+        for (name, message), places in rows.items()
     ]
-    needed = [_first_target(op, int(target.removeprefix("iOS"))) for op, _ in problems]
-    later = [found for found in needed if found is not None]
+    opset = int(target.removeprefix("iOS"))
+    needed = [_first_target(op, opset) for op, _ in found]
+    later = [number for number in needed if number is not None]
     return UnsupportedError(
-        f"{target} cannot take {len(problems)} op{'s' if len(problems) > 1 else ''} of this program",
-        where=problems[0][0].origin.place or None,
+        f"{target} cannot take {len(found)} op{'s' if len(found) > 1 else ''} of this program",
+        where=found[0][0].origin.place or None,
         window="\n".join(lines),
         hint=f"compile with --target iOS{max(later)}" if len(later) == len(needed) else "no target takes all of them",
     )
@@ -170,7 +135,5 @@ def _refusal(problems: list[tuple[Op, str]], target: str) -> UnsupportedError:
 
 def _first_target(op: Op, opset: int) -> int | None:
     """The first later target that takes the op as it is."""
-    return next((v.since for v in op.defn.versions if v.since > opset and not illegal(op, v)), None)
-
-
-__all__ = ["LegalizeTarget", "illegal"]
+    later = (version.since for version in op.defn.versions if version.since > opset)
+    return next((number for number in later if not any(problems(op, number))), None)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from hypothesis import strategies as st
+
 from anec.dialects import resolve
 from anec.ir.attrs import Attr, Literal
 from anec.ir.dims import Bounds, Dim, floordiv, maximum, minimum, mod, symbol
@@ -15,7 +17,6 @@ from anec.ir.opdef import Kind, OpDef, Operand
 from anec.ir.signature import Port, PortKind
 from anec.ir.types import DType, StateType, TensorType, Type
 from anec.ir.weights import Weight
-from hypothesis import strategies as st
 
 SYMBOLS = ("S", "T", "height")
 # Variadic, optional, required and absent operands; no result, one, several; every kind of attribute.

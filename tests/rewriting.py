@@ -8,9 +8,9 @@ from typing import Any
 
 from anec.ir.build import Builder
 from anec.ir.graph import Graph, Module, Origin, Value
+from anec.ir.parser import parse_type
 from anec.ir.signature import Port
 from anec.ir.types import TensorType
-from anec.ir.parser import parse_type
 from anec.ir.verify import verify
 from anec.rewrite import Rewriter, RewriteRecord, Rule
 from anec.rewrite.driver import Statistics

@@ -13,11 +13,12 @@ from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
-import anec
 import torch
 from easyocr.config import recognition_models
 from easyocr.craft import CRAFT
 from easyocr.model.vgg_model import Model as CRNN
+
+import anec
 
 DETECTOR_SIZE = (256, 640)
 LINE_HEIGHT = 64

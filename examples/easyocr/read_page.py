@@ -15,11 +15,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import anec
 import easyocr
 import numpy as np
 import skimage
 import torch
+
+import anec
 
 sys.path.insert(0, str(Path(__file__).parent))
 import models

@@ -18,11 +18,12 @@ from anec.dialects import aten, mil
 from anec.ir.attrs import Attr, Literal
 from anec.ir.facts import is_constant
 from anec.ir.graph import Op, Value
+from anec.ir.types import DType
 from anec.passes.lower_to_mil.movement import reshaped, source
 from anec.passes.lower_to_mil.permutation import volume
 from anec.passes.lower_to_mil.roots import each
 from anec.passes.lower_to_mil.typing import axis, number, result_type, value
-from anec.rewrite import Rule, rewrite
+from anec.rewrite import Rule, reject, rewrite
 
 # mil.linear takes x of rank 1 to 3 (coremltools, linear).
 _LINEAR_RANK = 3
@@ -173,16 +174,24 @@ def addbmm(op: Op) -> Value:
 
 @rewrite(aten.addr.default)
 def addr(op: Op) -> Value:
-    """The outer product of two vectors is added."""
-    first, second = _two(op, "vec1", "vec2")
-    return plus(source(op), op.attr("beta"), mil.mul(_column(first), _row(second)), op.attr("alpha"))
+    """The outer product of two vectors is added; of booleans, or-ed."""
+    found, beta, alpha = _outer(*_two(op, "vec1", "vec2")), op.attr("beta"), op.attr("alpha")
+    if result_type(op).dtype is not DType.BOOL:
+        return plus(source(op), beta, found, alpha)
+    if not alpha:
+        reject("nothing of the outer product is taken")
+    return mil.logical_or(source(op), found) if beta else found
 
 
 @rewrite(each("outer", "ger"))
 def outer(op: Op) -> Value:
     """A column times a row, entry by entry."""
-    first, second = _two(op, "self", "vec2")
-    return mil.mul(_column(first), _row(second))
+    return _outer(*_two(op, "self", "vec2"))
+
+
+def _outer(first: Value, second: Value) -> Value:
+    times = mil.logical_and if first.tensor.dtype is DType.BOOL else mil.mul
+    return times(_column(first), _row(second))
 
 
 _DOTS = {"dot": ("self", "tensor"), "vdot": ("self", "other"), "linalg_vecdot": ("x", "y")}

@@ -23,11 +23,11 @@ from anec.passes.lower_to_mil.typing import MIL_NAMES, dtype_of
 from anec.rewrite import reject
 
 
-def falses(like: Value, size: Dim) -> Value:
+def falses(like: Value | None, size: Dim) -> Value:
     """A vector of ``size`` times false.
 
     Args:
-        like: where to look first for an axis of that size.
+        like: where to look first for an axis of that size, if anywhere.
         size: a symbolic size.
 
     Raises:
@@ -50,25 +50,23 @@ def falses(like: Value, size: Dim) -> Value:
     return reject(f"no tensor before has the symbolic size {size}")
 
 
-def zeros(like: Value, size: Dim, dtype: DType) -> Value:
+def zeros(like: Value | None, size: Dim, dtype: DType) -> Value:
     """A vector of ``size`` zeros, see :func:`falses`."""
     found = falses(like, size)
     return found if dtype is DType.BOOL else mil.cast(found, dtype=MIL_NAMES[dtype])
 
 
-def counted(like: Value, size: Dim) -> Value:
+def counted(like: Value | None, size: Dim) -> Value:
     """The int32 vector 0, 1, 2... of ``size`` entries, see :func:`falses`."""
     ones = mil.cast(mil.logical_not(falses(like, size)), dtype=MIL_NAMES[DType.I32])
     return mil.cumsum(ones, axis=0, exclusive=True)
 
 
-def _axes_of(like: Value, size: Dim) -> Iterator[tuple[Value, int]]:
+def _axes_of(like: Value | None, size: Dim) -> Iterator[tuple[Value, int]]:
     """Tensors that exist here with an axis of ``size``: ``like``, the inputs, then what was computed."""
-    graph = like.graph
-    if graph is None:
-        return
-    anchor = Builder.current("a symbolic size").before
-    for value in (like, *graph.inputs, *_before(graph.first, anchor)):
+    builder = Builder.current("a symbolic size")
+    graph = builder.graph
+    for value in (*([like] if like is not None else []), *graph.inputs, *_before(graph.first, builder.before)):
         if not isinstance(value.type, TensorType) or dtype_of(value) is not value.tensor.dtype:
             continue
         if value.tensor.dtype not in MIL_NAMES:

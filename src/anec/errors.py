@@ -12,7 +12,7 @@ class AnecError(Exception):
     Args:
         message: what went wrong, one line.
         where: the place: the user's source line, an op, a file.
-        window: the ops around the place, as text.
+        window: the ops or the text around the place.
         hint: what to try.
         pass_name: the pass that ran.
         rule: the rule that fired.
@@ -49,7 +49,7 @@ class AnecError(Exception):
         if self.pass_name:
             parts.append(f"  pass: {self.pass_name}" + (f", rule: {self.rule}" if self.rule else ""))
         if self.window:
-            parts.append("  ops:\n" + "\n".join(f"    {line}" for line in self.window.splitlines()))
+            parts.extend(f"    {line}" for line in self.window.splitlines())
         if self.hint:
             parts.append(f"  hint: {self.hint}")
         if self.replay:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import anec
 import pytest
 import torch
+
+import anec
 from anec.cli import main
 from end_to_end.test_onnxruntime import Detector, Recogniser
 from end_to_end.zoo import perturb

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from anec.check.metrics import compare
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "examples" / "easyocr"))

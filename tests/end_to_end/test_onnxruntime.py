@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-import anec
 import pytest
 import torch
+
+import anec
 from anec.check.metrics import compare
 from end_to_end.zoo import MODELS, perturb
 

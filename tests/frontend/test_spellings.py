@@ -97,8 +97,14 @@ def parts(x: torch.Tensor) -> torch.Tensor:
 
 
 IN_PLACE = [
-    aliased_before, two_names, through_a_view, read_before_and_after, view_behind_a_write, same_tensor_by_another_op, parts
-]  # fmt: skip
+    aliased_before,
+    two_names,
+    through_a_view,
+    read_before_and_after,
+    view_behind_a_write,
+    same_tensor_by_another_op,
+    parts,
+]
 
 
 @pytest.mark.parametrize("function", IN_PLACE, ids=lambda f: f.__name__)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from anec.errors import AnecError
-from anec.ir.dims import Bounds, Dim, Expr, evaluate, floordiv, maximum, minimum, mod, parse_dim, symbol
 from hypothesis import given
 from hypothesis import strategies as st
+
+from anec.errors import AnecError
+from anec.ir.dims import Bounds, Dim, Expr, evaluate, floordiv, maximum, minimum, mod, parse_dim, symbol
 from random_ir import SYMBOLS, dims
 
 S, T = symbol("S"), symbol("T")

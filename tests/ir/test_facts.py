@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from anec import aten, mil
 from anec.ir.attrs import Literal
 from anec.ir.build import Builder
@@ -14,8 +17,6 @@ from anec.ir.types import DType, TensorType
 from anec.ir.weights import TensorData, Weight
 from anec.reference.call import DOUBLE
 from anec.reference.evaluate import evaluate
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 F6 = TensorType(DType.F32, (2, 3))
 UNARY = (

@@ -5,6 +5,9 @@ from __future__ import annotations
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from anec import mil
 from anec.errors import AnecError
 from anec.ir.attrs import Literal
@@ -12,8 +15,6 @@ from anec.ir.build import Builder
 from anec.ir.graph import Graph, Module, Op, Origin, legal_name
 from anec.ir.types import DType, StateType, TensorType
 from anec.ir.weights import Weight
-from hypothesis import given
-from hypothesis import strategies as st
 
 F4 = TensorType(DType.F32, (4,))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from anec.dialects import registry
 from anec.errors import AnecError
 from anec.ir.parser import parse_module

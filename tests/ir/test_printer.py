@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from anec import aten, mil
 from anec.dialects import registry
 from anec.ir.attrs import Literal, freeze

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from anec.dialects import registry
 from anec.ir.attrs import Attr, Literal, attr_key, format_attr, same_attr
 from anec.ir.diff import differences, same
@@ -10,8 +13,6 @@ from anec.ir.parser import parse_module, parse_type
 from anec.ir.reading import LineReader
 from anec.ir.types import Type
 from anec.pipeline.clone import clone
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from random_ir import attrs, literals, modules, types
 
 laws = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])

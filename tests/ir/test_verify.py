@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+
 from anec import aten, mil
 from anec.dialects import registry
 from anec.errors import VerifyError

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from anec.dialects import registry
 from anec.errors import AnecError
 from anec.ir.graph import Graph, Module

@@ -11,7 +11,7 @@ from anec.passes.pipelines import PIPELINES, finish
 from anec.pipeline import registry
 from anec.pipeline.instruments import Dump, DumpWhen, ReplayHint, Verify
 from anec.pipeline.manager import Instrument
-from anec.pipeline.spec import Steps, build, flatten
+from anec.pipeline.spec import Steps, build, flatten, parse_pipeline
 
 Check = Literal["off", "rewrites", "numerics", "all"]
 TARGETS = ("iOS15", "iOS16", "iOS17", "iOS18", "iOS26")
@@ -38,6 +38,7 @@ def load_plugins(plugins: Iterable[str | Path]) -> list[str]:
 
 def build_pipeline(passes: str, precision: str = "", io_dtype: str = "fp32") -> Steps:
     """The steps of a pipeline text; with a precision, `finish` is appended."""
+    parse_pipeline(passes)  # an error points into the text as it was typed
     text = passes.strip().strip(",")
     parts = [text] if text else []
     if precision:

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 
 from anec.api import settings
 from anec.errors import AnecError
-from anec.ir.facts import is_constant
 from anec.ir.graph import Graph, Module, Op
-from anec.passes.legalize_target import illegal
+from anec.ir.legality import is_folded, problems
 from anec.passes.lower_to_mil import LowerToMil
 from anec.passes.lower_to_mil.report import table
 from anec.pipeline.base import Context
@@ -74,7 +73,7 @@ def analyze(module: Module, passes: str = "default", targets: Sequence[str] = TA
     for index, target in enumerate(targets):
         copy = _after(module, "" if lowered else passes, target)
         ops = _ops(copy)
-        problems = _problems(copy) if lowered else _lowering_problems(copy)
+        missing = _problems(copy) if lowered else _lowering_problems(copy)
         for op, place in ops:
             row = rows.setdefault(op, Support(op))
             if index == 0:
@@ -82,8 +81,8 @@ def analyze(module: Module, passes: str = "default", targets: Sequence[str] = TA
                 if place and place not in row.places:
                     row.places.append(place)
         for op, row in rows.items():
-            if op in problems:
-                row.reason = row.reason or problems[op]
+            if op in missing:
+                row.reason = row.reason or missing[op]
             else:
                 row.targets.append(target)
     return sorted(rows.values(), key=lambda row: (len(row.targets), -row.count, row.op))
@@ -93,7 +92,7 @@ def _ops(module: Module) -> list[tuple[str, str]]:
     return [
         (op.name, op.origin.place)
         for op in module.ops()
-        if not (op.results and all(is_constant(result) for result in op.results))
+        if not is_folded(op)
     ]
 
 
@@ -115,11 +114,7 @@ def _problems(module: Module) -> dict[str, str]:
 
 
 def _problem(op: Op, opset: int) -> str:
-    if op.results and all(is_constant(result) for result in op.results):
-        return ""
-    if opset < op.defn.since:
-        return f"{op.name} needs iOS{op.defn.since}"
-    return next(iter(illegal(op, op.defn.version(opset))), "")
+    return "" if is_folded(op) else next((str(problem) for problem in problems(op, opset)), "")
 
 
 def _lowering_problems(module: Module) -> dict[str, str]:

@@ -26,17 +26,26 @@ class Builder:
         before: the op to insert in front of; None appends.
         origin: the origin new ops carry.
         name: the stem of new values' names.
+        site: a name that each new value carries in front of its op's, ``site_add``: decided by the
+            place, whatever else is in the graph.
     """
 
-    __slots__ = ("before", "created", "graph", "name", "origin")
+    __slots__ = ("before", "created", "graph", "name", "origin", "site")
 
     def __init__(
-        self, graph: Graph, *, before: Op | None = None, origin: Origin = NOWHERE, name: str | None = None
+        self,
+        graph: Graph,
+        *,
+        before: Op | None = None,
+        origin: Origin = NOWHERE,
+        name: str | None = None,
+        site: str | None = None,
     ) -> None:
         self.graph = graph
         self.before = before
         self.origin = origin
         self.name = name
+        self.site = site
         self.created: list[Op] = []
 
     @staticmethod
@@ -62,6 +71,9 @@ class Builder:
             yield self
         finally:
             _CURRENT.reset(token)
+
+    def _stem(self, defn: OpDef) -> str:
+        return f"{self.site}_{defn.root}" if self.site else defn.root
 
     def create(
         self,
@@ -95,7 +107,7 @@ class Builder:
                 error.where = error.where or op.origin.place or None
             raise
         for index, type_ in enumerate(types):
-            stem = names[index] if names else self.name or defn.root
+            stem = names[index] if names else self.name or self._stem(defn)
             op.results.append(Value(stem, type_, op=op, index=index))
         self.graph.insert(op, before=self.before)
         self.created.append(op)

@@ -22,6 +22,8 @@ FACTS: dict[str, Callable[[Module], bool]] = {
     "mil": lambda module: all(op.defn.dialect == "mil" for op in module.ops()),
     "static": lambda module: not module.dims,
 }
+_FACT_WORDS = {"mil": "a program of `mil` ops alone", "static": "a program without symbolic sizes"}
+_FACT_HINTS = {"mil": "run lower-to-mil before it; was it disabled or dropped?", "static": "give every size a number"}
 
 
 @dataclass(slots=True)
@@ -273,7 +275,22 @@ class Manager:
             if name not in FACTS:
                 raise UsageError(f"{pass_.name} {verb} the unknown fact {name!r}")
             if not FACTS[name](module):
-                raise AnecError(f"{pass_.name} {verb} `{name}`, which does not hold", pass_name=pass_.name)
+                wanted = _FACT_WORDS.get(name, f"`{name}`, which does not hold")
+                raise AnecError(f"{pass_.name} {verb} {wanted}", window=_broken(name, module), hint=_FACT_HINTS.get(name))
+
+
+def _broken(fact: str, module: Module) -> str | None:
+    """What of the module breaks a fact."""
+    if fact == "static":
+        return "\n".join(f"{dim} in {bounds}" for dim, bounds in module.dims.items())
+    if fact != "mil":
+        return None
+    places: dict[str, list[str]] = {}
+    for op in module.ops():
+        if op.defn.dialect != "mil":
+            places.setdefault(op.name, []).append(op.origin.place)
+    lines = [f"{op}  x{len(at)}  {next(filter(None, at), '')}".rstrip() for op, at in places.items()]
+    return "\n".join(lines[:8] + ([f"... and {len(lines) - 8} more"] if len(lines) > 8 else []))
 
 
 def _mistake(pass_: Pass, error: Exception) -> AnecError:

@@ -172,9 +172,9 @@ def _import_failure(plugin: str, error: BaseException) -> UsageError:
     frames = traceback.extract_tb(error.__traceback__)
     ours = [f for f in frames if "importlib" not in f.filename and not f.filename.endswith("pipeline/registry.py")]
     written = [frame for frame in ours if Path(frame.filename).name == Path(plugin).name] or ours
-    where = f"{written[-1].filename}:{written[-1].lineno}" if written else None
+    where = f"{written[-1].filename}:{written[-1].lineno}: {written[-1].line}" if written else None
     if isinstance(error, SyntaxError) and error.filename:
-        where = f"{error.filename}:{error.lineno}"
+        where = f"{error.filename}:{error.lineno}" + (f": {error.text.strip()}" if error.text else "")
     message = error.message if isinstance(error, AnecError) else f"{type(error).__name__}: {error}"
     hint = error.hint if isinstance(error, AnecError) else None
     return UsageError(f"the plugin {plugin} does not import: {message}", where=where, hint=hint)

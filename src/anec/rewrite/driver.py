@@ -168,7 +168,7 @@ class _Run:
             miss.at(len(found.ops), "what stands between its roots uses them", root, root)
             return False
         name = root.results[0].name if root.results else root.defn.root
-        builder = Builder(self.graph, before=anchor, origin=root.origin.by(rule.name), name=name)
+        builder = Builder(self.graph, before=anchor, origin=root.origin.by(rule.name), site=name)
         try:
             with builder.active():
                 replacement = rule.apply(found, roots, self.rewriter.opts, self.rewriter.ctx)

@@ -13,7 +13,7 @@ from anec.ir.facts import is_constant
 from anec.ir.graph import Module
 from anec.passes.lower_to_mil.einsum import parse
 from anec.testing import check_lowering, check_module_lowering, module_of
-from lowering import TARGETS, Case, case, floats, integers, op_names
+from lowering import TARGETS, Case, bools, case, floats, integers, op_names
 
 SHAPES = [
     ((3,), (3,)),
@@ -77,6 +77,9 @@ CASES = [
     case("addmv", floats(2), floats(2, 3), floats(3), beta=2, alpha=0.5),
     case("addr", floats(3, 4), floats(3), floats(4), beta=2, alpha=0.5),
     case("addr", integers(3, 4), integers(3), integers(4)),
+    case("addr", bools(3, 4), bools(3), bools(4, seed=1)),
+    case("addr", bools(3, 4), bools(3), bools(4, seed=1), beta=0),
+    case("outer", bools(3), bools(4, seed=1)),
     case("_int_mm", integers(32, 16, dtype=torch.int8), integers(16, 8, dtype=torch.int8)),
     case("chain_matmul", [floats(2, 3), floats(3, 4), floats(4, 5)]),
     case("linalg_multi_dot", [floats(3), floats(3, 4), floats(4)]),
