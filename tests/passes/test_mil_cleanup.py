@@ -161,9 +161,9 @@ func main(%x: f32[S,4,1]) -> (%a: f32[S,4], %b: f32[4,S,1], %c: f32[1,S,4,1], %d
   %a = mil.exp(%v5) : f32[S,4]
   %b = mil.transpose(%x) {perm=[1, 0, 2]} : f32[4,S,1]
   %c = mil.relu(%v4) : f32[1,S,4,1]
-  %v9_1 = mil.mul(%w, 2.0) : f32[3,4]
+  %v9_mul = mil.mul(%w, 2.0) : f32[3,4]
   %d_1 = mil.tile([0.5]:f32, [3]) : f32[3]
-  %d = mil.linear(%v5, %v9_1, %d_1) : f32[S,3]
+  %d = mil.linear(%v5, %v9_mul, %d_1) : f32[S,3]
   return %a, %b, %c, %d
 }
 """

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from anec.api import settings
-from anec.errors import AnecError
+from anec.errors import AnecError, UnsupportedError
+from anec.ir.build import assuming
 from anec.ir.graph import Graph, Module, Op
 from anec.ir.legality import is_folded, problems
+from anec.ir.types import DType
+from anec.ir.weights import TensorData
 from anec.passes.lower_to_mil import LowerToMil
 from anec.passes.lower_to_mil.report import table
 from anec.pipeline.base import Context
 from anec.pipeline.clone import clone
 from anec.pipeline.manager import Manager
+from anec.rewrite import Rule
 from anec.rewrite.driver import Rewrite
+from anec.rewrite.rule import Replacement
 
 TARGETS = ("iOS15", "iOS16", "iOS17", "iOS18")
 
@@ -26,9 +32,10 @@ class Support:
     Args:
         op: its name.
         count: how often it occurs.
-        places: the user's source lines.
-        targets: the targets that have it (through its lowering).
+        places: the user's source lines, those that some target does not take first.
+        targets: the targets that have it (through its lowering) everywhere it occurs.
         reason: why some target does not, or the empty string.
+        missing: how many of its occurrences a target lacks, by target.
     """
 
     op: str
@@ -36,6 +43,7 @@ class Support:
     places: list[str] = field(default_factory=list)
     targets: list[str] = field(default_factory=list)
     reason: str = ""
+    missing: dict[str, int] = field(default_factory=dict)
 
     def supported(self, target: str) -> bool:
         return target in self.targets
@@ -45,7 +53,7 @@ class Support:
         """What to do about it."""
         if not self.targets:
             return "write a lowering in a plugin, or anec.register_op(kernel=, lower=)"
-        if self.targets[0] != TARGETS[0]:
+        if self.targets[0] != TARGETS[0] and f"--target {self.targets[0]}" not in self.reason:
             return f"--target {self.targets[0]}"
         return ""
 
@@ -54,10 +62,36 @@ class Support:
             "op": self.op,
             "count": self.count,
             "targets": self.targets,
+            "missing": self.missing,
             "places": self.places,
             "reason": self.reason,
             "remedy": self.remedy,
         }
+
+    def add_problem(self, target: str, problem: _Problem) -> None:
+        """Take in what a target lacks."""
+        self.missing[target] = problem.count
+        self.reason = self.reason or problem.reason
+        self.places = list(dict.fromkeys((*problem.places, *self.places)))
+
+
+@dataclass(slots=True)
+class _Problem:
+    """Why a target does not take an op, how often, and where."""
+
+    reason: str
+    count: int = 0
+    places: list[str] = field(default_factory=list)
+
+
+class _Problems(dict[str, _Problem]):
+    """The problems of a program on one target, by op."""
+
+    def note(self, op: Op, reason: str) -> None:
+        found = self.setdefault(op.name, _Problem(reason))
+        found.count += 1
+        if op.origin.place and op.origin.place not in found.places:
+            found.places.append(op.origin.place)
 
 
 def analyze(module: Module, passes: str = "default", targets: Sequence[str] = TARGETS) -> list[Support]:
@@ -67,33 +101,36 @@ def analyze(module: Module, passes: str = "default", targets: Sequence[str] = TA
         module: stays as it is.
         passes: what runs before the ops are judged, on modules that are not lowered yet.
         targets: the targets to judge for.
+
+    Raises:
+        UsageError: an unknown pass.
+        AnecError: one of the passes failed.
     """
     rows: dict[str, Support] = {}
     lowered = all(op.defn.dialect == "mil" for op in module.ops())
-    for index, target in enumerate(targets):
+    found: dict[str, _Problems] = {}
+    for target in targets:
         copy = _after(module, "" if lowered else passes, target)
-        ops = _ops(copy)
-        missing = _problems(copy) if lowered else _lowering_problems(copy)
-        for op, place in ops:
-            row = rows.setdefault(op, Support(op))
-            if index == 0:
-                row.count += 1
-                if place and place not in row.places:
-                    row.places.append(place)
-        for op, row in rows.items():
-            if op in missing:
-                row.reason = row.reason or missing[op]
-            else:
-                row.targets.append(target)
+        if not found:
+            _count(copy, rows)
+        found[target] = _problems(copy) if lowered else _lowering_problems(copy)
+        for name, problem in found[target].items():
+            # Some lowerings make other torch ops; what is left of those has no row yet.
+            row = rows.setdefault(name, Support(name, problem.count))
+            row.add_problem(target, problem)
+    for name, row in rows.items():
+        row.targets = [target for target in targets if name not in found[target]]
     return sorted(rows.values(), key=lambda row: (len(row.targets), -row.count, row.op))
 
 
-def _ops(module: Module) -> list[tuple[str, str]]:
-    return [
-        (op.name, op.origin.place)
-        for op in module.ops()
-        if not is_folded(op)
-    ]
+def _count(module: Module, rows: dict[str, Support]) -> None:
+    for op in module.ops():
+        if is_folded(op):
+            continue
+        row = rows.setdefault(op.name, Support(op.name))
+        row.count += 1
+        if op.origin.place and op.origin.place not in row.places:
+            row.places.append(op.origin.place)
 
 
 def _after(module: Module, passes: str, target: str) -> Module:
@@ -103,13 +140,13 @@ def _after(module: Module, passes: str, target: str) -> Module:
     return copy
 
 
-def _problems(module: Module) -> dict[str, str]:
+def _problems(module: Module) -> _Problems:
     """What the module's target does not take, by op."""
-    found: dict[str, str] = {}
+    found = _Problems()
     for op in module.ops():
         problem = _problem(op, module.opset)
         if problem:
-            found.setdefault(op.name, problem)
+            found.note(op, problem)
     return found
 
 
@@ -117,29 +154,66 @@ def _problem(op: Op, opset: int) -> str:
     return "" if is_folded(op) else next((str(problem) for problem in problems(op, opset)), "")
 
 
-def _lowering_problems(module: Module) -> dict[str, str]:
+def _lowering_problems(module: Module) -> _Problems:
     """What cannot be lowered, or is lowered to what the target does not take, by op."""
-    found: dict[str, str] = {}
-    contexts: list[Context] = []
-    lowering = LowerToMil()
+    found = _Problems()
 
     def judge(rewrite: Rewrite) -> None:
-        for op in rewrite.created:
-            problem = _problem(op, module.opset)
-            if problem:
-                found.setdefault(rewrite.roots[0].name, problem)
+        told = next(filter(None, (_problem(op, module.opset) for op in rewrite.created)), "")
+        if told:
+            found.note(rewrite.roots[0], told)
 
-    def context(graph: Graph) -> Context:
-        contexts.append(Context(module, graph, on_rewrite=judge))
-        return contexts[-1]
-
-    try:
-        lowering.run_module(module, context)
-    except AnecError:
-        left = [op for op in module.ops() if op.defn.dialect != "mil"]
-        misses = {name: miss for c in contexts for name, miss in c.misses.items()}
-        for row in table(left, lowering.all_rules(), misses):
-            found[row.op] = row.reason or "no rule lowers it"
-        if not left:
-            raise
+    lowering = _Lowering()
+    for graph in module.functions.values():
+        _take_out_wide_weights(graph, found)
+        context = Context(module, graph, on_rewrite=judge)
+        try:
+            with assuming(module.dims):
+                lowering.run(graph, context)
+        except UnsupportedError:
+            left = [op for op in graph.ops() if op.defn.dialect != "mil"]
+            if not left:
+                raise
+            reasons = {row.op: row.reason for row in table(left, lowering.all_rules(), context.misses)}
+            for op in left:
+                found.note(op, reasons[op.name] or "no rule lowers it")
     return found
+
+
+class _Lowering(LowerToMil):
+    """Lowering in which no rule's error keeps the others from being tried."""
+
+    @staticmethod
+    def all_rules() -> list[Rule]:
+        return [replace(rule, function=_declining(rule.function)) for rule in LowerToMil.all_rules()]
+
+
+def _declining(function: Callable[..., Replacement]) -> Callable[..., Replacement]:
+    """The function of a rule, whose errors are reasons not to apply."""
+
+    def declining(**captures: Any) -> Replacement:
+        try:
+            return function(**captures)
+        except UnsupportedError:
+            raise
+        except AnecError as error:
+            raise UnsupportedError(error.message, hint=error.hint) from error
+
+    return declining
+
+
+def _take_out_wide_weights(graph: Graph, found: _Problems) -> None:
+    """Note what uses integers beyond int32, and go on with zeros in their place."""
+    import torch
+
+    for value in graph.weights.values():
+        weight = value.weight
+        if weight is None or weight.data is None or value.tensor.dtype is not DType.I64 or not weight.type.size:
+            continue
+        low, high = (int(end) for end in weight.tensor().aminmax())
+        if low >= DType.I32.range[0] and high <= DType.I32.range[1]:
+            continue
+        for user in value.users:
+            found.note(user, f"the constant {weight.name!r} holds numbers beyond int32 ({low} to {high})")
+        weight.data = TensorData(torch.zeros_like(weight.tensor()))
+        weight._digest = weight._extent = None

@@ -18,7 +18,7 @@ def load_npz(path: Path) -> dict[str, torch.Tensor]:
         UsageError: the file is missing, corrupt, or holds pickled objects.
     """
     if not path.is_file():
-        raise UsageError(f"the inputs file {path} does not exist")
+        raise UsageError(f"{path} does not exist")
     try:
         with np.load(path, allow_pickle=False) as archive:
             if isinstance(archive, np.ndarray):

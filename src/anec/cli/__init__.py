@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Sequence
 
 from anec.errors import AnecError
@@ -13,8 +14,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from anec.cli import console
     from anec.cli.parser import make_parser
 
-    parser = make_parser()
-    options = parser.parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     try:
         code: int = options.run(options)
         sys.stdout.flush()
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.error(error, as_json=getattr(options, "json", False))
         return error.exit_code
     except KeyboardInterrupt:
-        console.say("interrupted; nothing was written")
+        console.say("interrupted; the output was not written")
         return 130
     except BrokenPipeError:
         # Whoever read our output has gone; Python would complain at exit.
@@ -33,5 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:
         console.say(f"error: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
+        return 1
+    except Exception as error:
+        # A mistake of ours: the trace is what a report of it needs.
+        traceback.print_exc()
+        console.say(f"error: anec itself failed ({type(error).__name__}); please report it with the lines above")
         return 1
     return code

@@ -30,6 +30,35 @@ class _Side:
     module: Module | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """What an output must keep: all that are given, or ``atol`` alone."""
+
+    rtol: float | None
+    psnr: float | None
+    atol: float
+
+    @classmethod
+    def of(cls, options: argparse.Namespace, *, half: bool) -> _Limits:
+        rtol, psnr = options.rtol, options.min_psnr
+        if rtol is None and psnr is None:
+            rtol, psnr = (None, 40.0) if half else (1e-4, None)
+        return cls(rtol, psnr, options.atol)
+
+    def keeps(self, metric: Metric) -> bool:
+        if metric.problem:
+            return False
+        if metric.max_abs <= self.atol:
+            return True
+        return (self.rtol is None or metric.rel <= self.rtol) and (self.psnr is None or metric.psnr >= self.psnr)
+
+    def __str__(self) -> str:
+        parts = [f"rel <= {self.rtol:g}" if self.rtol is not None else ""]
+        parts.append(f"psnr >= {self.psnr:g} dB" if self.psnr is not None else "")
+        both = " and ".join(filter(None, parts))
+        return both + (f", or max abs <= {self.atol:g}" if self.atol else "")
+
+
 def check_packages(options: argparse.Namespace) -> int:
     """Check a package by Apple's compiler on a Mac, elsewhere by coremltools' op types; says which."""
     from anec.backend import check_package
@@ -68,10 +97,11 @@ def compare_programs(options: argparse.Namespace) -> int:
     with console.progress("comparing"), torch.no_grad():
         a, b = actual.run(inputs), reference.run(inputs)
     metrics = compare_outputs(_shaped(a, b), b)
-    failed = [metric for metric in metrics if not _passes(metric, actual, options)]
+    limits = _Limits.of(options, half=_has_half(actual) or _has_half(reference))
+    failed = [metric for metric in metrics if not limits.keeps(metric)]
     user = _user_metric(options.metric, a, b) if options.metric else None
     first = _first_difference(actual, reference, inputs, options) if failed else ""
-    _show(options, metrics, failed, user, first)
+    _show(options, metrics, failed, limits, user, first)
     return 1 if failed or (user is not None and user is False) else 0
 
 
@@ -111,7 +141,7 @@ def _source_side(text: str, trust: bool) -> _Side:
 
         return evaluate(lifted.module, inputs)
 
-    return _Side(text, run, dict(lifted.inputs))
+    return _Side(text, run, dict(lifted.inputs), lifted.module)
 
 
 def _drawn(actual: _Side, reference: _Side, seed: int) -> dict[str, torch.Tensor]:
@@ -123,6 +153,9 @@ def _drawn(actual: _Side, reference: _Side, seed: int) -> dict[str, torch.Tensor
     module = actual.module or reference.module
     if module is None:
         return {}
+    stored = next((side.name for side in (actual, reference) if side.module is None), None)
+    if stored is not None:
+        raise UsageError(f"{stored} holds the outputs for inputs of its own", hint="give those with --inputs")
     generator = torch.Generator().manual_seed(seed)
     graph = module.main
     console.say(f"note: inputs are drawn with seed {seed}; --inputs gives your own")
@@ -138,20 +171,6 @@ def _shaped(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> dict[str,
     return {
         name: t.reshape(b[name].shape) if name in b and t.numel() == b[name].numel() == 1 else t for name, t in a.items()
     }
-
-
-def _passes(metric: Metric, actual: _Side, options: argparse.Namespace) -> bool:
-    if metric.problem:
-        return False
-    if metric.max_abs <= options.atol:
-        return True
-    rtol, psnr = options.rtol, options.min_psnr
-    if rtol is None and psnr is None:
-        if _has_half(actual):
-            psnr = 40.0
-        else:
-            rtol = 1e-4
-    return (rtol is None or metric.rel <= rtol) and (psnr is None or metric.psnr >= psnr)
 
 
 def _has_half(side: _Side) -> bool:
@@ -212,10 +231,14 @@ def _arrays(tensors: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
 
 
 def _show(
-    options: argparse.Namespace, metrics: list[Metric], failed: list[Metric], user: Any, first: str
+    options: argparse.Namespace, metrics: list[Metric], failed: list[Metric], limits: _Limits, user: Any, first: str
 ) -> None:
     if options.json:
-        found: dict[str, Any] = {"passed": not failed and user is not False, "outputs": [m.as_json() for m in metrics]}
+        found: dict[str, Any] = {
+            "passed": not failed and user is not False,
+            "limits": str(limits),
+            "outputs": [{**m.as_json(), "passed": m not in failed} for m in metrics],
+        }
         if options.metric:
             found["metric"] = user if isinstance(user, (bool, int, float, str, dict, list)) else str(user)
         if first:
@@ -227,7 +250,9 @@ def _show(
          m.problem or m.void)
         for m in metrics
     ]  # fmt: skip
-    console.table(("output", "rel", "psnr dB", "max abs", "", ""), rows)
+    console.table(("output", "rel", "psnr dB", "max abs", "result", "note"), rows)
+    if failed:
+        print(f"{len(failed)} of {len(metrics)} outputs left the limits: {limits}")
     if options.metric:
         print(f"{options.metric}: {user}")
     if first:

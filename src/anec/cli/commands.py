@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anec.cli import console, reports
-from anec.errors import UnsupportedError, UsageError
+from anec.errors import UsageError
 
 if TYPE_CHECKING:
     from anec.ir.graph import Module
@@ -58,7 +58,7 @@ def compile_command(options: argparse.Namespace) -> int:
 def _reject_binding(options: argparse.Namespace) -> None:
     for flag, given in (("--bind", options.bind), ("--function", options.function)):
         if given:
-            raise UnsupportedError(f"{flag} is not supported yet", hint="close over the values in the module")
+            raise UsageError(f"{flag} is not supported yet", hint="close over the values in the module")
 
 
 def _default_output(source: str, emit: str) -> Path:
@@ -77,8 +77,10 @@ def _text_output(options: argparse.Namespace, output: Path) -> Path:
 def _check_text_output(output: Path, force: bool) -> None:
     if output.exists() and not force:
         raise UsageError(f"{output} exists already", hint="--force replaces it")
+    if output.is_dir():
+        raise UsageError(f"{output} is a folder", hint="name a file in it")
     if not output.parent.is_dir():
-        raise UsageError(f"the folder {output.parent} does not exist")
+        raise UsageError(f"there is no folder {output.parent}")
     if not os.access(output.parent, os.W_OK):
         raise UsageError(f"the folder {output.parent} cannot be written to")
 
@@ -88,11 +90,15 @@ def write_text(output: Path, module: Module) -> None:
     from anec.ir.printer import print_module
     from anec.pipeline.store import WeightStore
 
-    text = print_module(module, WeightStore(output.parent).references(module))
+    store = WeightStore(output.parent)
     partial = output.with_name(output.name + ".partial")
     try:
+        text = print_module(module, store.references(module))
         partial.write_text(text, encoding="utf-8")
         partial.replace(output)
+    except BaseException:
+        store.undo()
+        raise
     finally:
         partial.unlink(missing_ok=True)
 
@@ -171,12 +177,11 @@ def run_command(options: argparse.Namespace) -> int:
         outputs = model.run(inputs, function=options.function, precision=options.precision)
     if output is not None:
         save_npz(output, outputs)
-    rows = [(name, array.dtype, list(array.shape), *reports.span(array)) for name, array in outputs.items()]
     if options.json:
-        keys = ("name", "dtype", "shape", "min", "max")
-        found = [dict(zip(keys, (r[0], str(r[1]), *r[2:]), strict=True)) for r in rows]
+        found = [reports.output_json(name, array) for name, array in outputs.items()]
         console.show_json({"output": str(output) if output else None, "outputs": found})
     else:
+        rows = [(name, array.dtype, list(array.shape), *reports.span(array)) for name, array in outputs.items()]
         console.table(("output", "dtype", "shape", "min", "max"), rows)
         if output is not None:
             print(f"wrote {output}")

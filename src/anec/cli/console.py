@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,7 +27,16 @@ def error(found: AnecError, *, as_json: bool = False) -> None:
 
 
 def show_json(data: Any) -> None:
-    print(json.dumps(data, indent=1))
+    """Print JSON; a number that JSON lacks (inf, NaN) as text."""
+    print(json.dumps(_plain(data), indent=1, allow_nan=False))
+
+
+def _plain(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {str(key): _plain(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_plain(value) for value in data]
+    return str(data) if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:

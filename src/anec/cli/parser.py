@@ -131,7 +131,7 @@ def _check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--metric", metavar="FILE.py:F", help="a metric of yours: f(outputs_a, outputs_b)")
     parser.add_argument("--rtol", type=float, help="largest rel = max|a-b| / max|b| (default 1e-4 for float32)")
     parser.add_argument("--atol", type=float, default=0.0, help="differences up to this never fail")
-    parser.add_argument("--min-psnr", type=float, metavar="DB", help="smallest psnr (default 40 where A has float16)")
+    parser.add_argument("--min-psnr", type=float, metavar="DB", help="smallest psnr (default 40 where A or B has float16)")
     parser.add_argument("--seed", type=int, default=0, help="of drawn inputs")
     parser.add_argument("--trust", action="store_true", help="load .pt2 files that hold pickled payloads")
     _plugins(parser)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from anec.cli import console
 from anec.errors import UsageError
@@ -42,13 +42,19 @@ def span(array: np.ndarray) -> tuple[str, str]:
     return f"{array.min():.6g}", f"{array.max():.6g}"
 
 
+def output_json(name: str, array: np.ndarray) -> dict[str, Any]:
+    """One output's type and range."""
+    low, high = (array.min().item(), array.max().item()) if array.size else (None, None)
+    return {"name": name, "dtype": str(array.dtype), "shape": list(array.shape), "min": low, "max": high}
+
+
 def passes(report: Report, *, verbose: bool, times: bool) -> None:
     """The passes of a run: ops, rules that fired, and on request times, lines and near misses."""
     headers = ["pass", "ops", "rules fired"] + (["seconds"] if times else [])
     rows = []
     for done in report.passes:
         ops = f"{done.ops_before} -> {done.ops_after}" if done.ops_before != done.ops_after else str(done.ops_after)
-        state = "skipped" if done.skipped else "" if done.changed else "no change"
+        state = "skipped" if done.skipped else "changed" if done.changed else "no change"
         fired = ", ".join(f"{name} x{n}" for name, n in sorted(done.fired.items(), key=lambda item: -item[1])[:4])
         more = f", {len(done.fired) - 4} more" if len(done.fired) > 4 else ""
         rows.append([done.spec, ops, fired + more or state] + ([f"{done.seconds:.3f}"] if times else []))
@@ -89,7 +95,8 @@ def list_passes(*, as_json: bool) -> None:
     print()
     console.table(
         ("pipeline", "passes", "what it does"),
-        [(name, text, DESCRIPTIONS[name]) for name, text in PIPELINES.items()],
+        # Spaces are where a narrow terminal breaks the line.
+        [(name, text.replace(",", ", "), DESCRIPTIONS[name]) for name, text in PIPELINES.items()],
     )
 
 
@@ -162,14 +169,14 @@ def support(rows: Sequence[Support], targets: Sequence[str], target: str) -> Non
     for row in rows:
         since = row.targets[0] if row.targets else "none"
         since += "+" if row.targets and row.targets == list(targets)[targets.index(row.targets[0]) :] else ""
-        place = row.places[0] + (f" (+{len(row.places) - 1})" if len(row.places) > 1 else "") if row.places else ""
+        place = row.places[0] + (f" (+{len(row.places) - 1})" if len(row.places) > 1 else "") if row.places else "-"
         reason = "; ".join(part for part in (row.reason, row.remedy) if part)
         shown.append((row.op, row.count, since, place, reason))
     console.table(("op", "count", "supported", "source line", "remedy"), shown)
     failing = [row for row in rows if not row.supported(target)]
     total = sum(row.count for row in rows)
     if failing:
-        bad = sum(row.count for row in failing)
-        print(f"\n{bad} of {total} ops are not supported on {target}")
+        bad = sum(row.missing.get(target, row.count) for row in failing)
+        print(f"\n{bad} of {total} {'ops is' if bad == 1 else 'ops are'} not supported on {target}")
     else:
-        print(f"\nall {total} ops are supported on {target}")
+        print(f"\n{f'all {total} ops are' if total != 1 else 'the only op is'} supported on {target}")

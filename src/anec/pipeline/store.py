@@ -23,6 +23,16 @@ class WeightStore:
         self.folder = folder
         # The weight is held so that its id stays its own.
         self._known: dict[int, tuple[Weight, Reference]] = {}
+        self._written: list[Path] = []
+
+    def undo(self) -> None:
+        """Remove what this store has written, when the text it is for cannot be."""
+        for path in self._written:
+            path.unlink(missing_ok=True)
+        folder = self.folder / FOLDER
+        if self._written and not any(folder.iterdir()):
+            folder.rmdir()
+        self._written.clear()
 
     def references(self, module: Module) -> dict[str, Reference]:
         """A reference for each weight that has data; what lives only in memory is written first."""
@@ -49,6 +59,7 @@ class WeightStore:
             import torch
 
             flat = weight.tensor().contiguous().reshape(-1)
+            self._written += [partial, target]
             with partial.open("wb") as file:
                 if flat.numel():
                     file.write(flat.view(torch.uint8).numpy().data)
