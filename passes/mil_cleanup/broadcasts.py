@@ -68,8 +68,6 @@ def drop_broadcast(op: Op, x: Value) -> Value:
             continue
         if operand.op.operand("x") is not x:
             continue
-        if any(x.tensor.shape[i] not in (1, size) for i, size in enumerate(operand.tensor.shape)):
-            continue
         others = [dims(o) for n, o in op.arguments().items() if n != name and not isinstance(o, list)]
         if broadcast(x.tensor.shape, *others) == op.result.tensor.shape:
             return rebuild(op, **{name: x})

@@ -84,9 +84,7 @@ def _check_shapes(wanted: Mapping[str, Value], tensors: Mapping[str, torch.Tenso
                 raise _wrong_shape(name, shape, value.tensor)
 
 
-def _bind_symbols(
-    name: str, shape: tuple[int, ...], type_: TensorType, module: Module, sizes: dict[str, int]
-) -> None:
+def _bind_symbols(name: str, shape: tuple[int, ...], type_: TensorType, module: Module, sizes: dict[str, int]) -> None:
     for size, dim in zip(shape, type_.shape, strict=True):
         symbol = str(dim)
         if symbol not in module.dims:

@@ -23,6 +23,7 @@ from anec.rewrite.driver import Rewrite
 from anec.rewrite.rule import Replacement
 
 TARGETS = ("iOS15", "iOS16", "iOS17", "iOS18")
+_NO_RULE = "no rule lowers it"
 
 
 @dataclass(slots=True)
@@ -52,7 +53,8 @@ class Support:
     def remedy(self) -> str:
         """What to do about it."""
         if not self.targets:
-            return "write a lowering in a plugin, or anec.register_op(kernel=, lower=)"
+            write = "write a lowering in a plugin, or anec.register_op(kernel=, lower=)"
+            return write if self.reason == _NO_RULE else f"change the model there, or {write}"
         if self.targets[0] != TARGETS[0] and f"--target {self.targets[0]}" not in self.reason:
             return f"--target {self.targets[0]}"
         return ""
@@ -176,7 +178,7 @@ def _lowering_problems(module: Module) -> _Problems:
                 raise
             reasons = {row.op: row.reason for row in table(left, lowering.all_rules(), context.misses)}
             for op in left:
-                found.note(op, reasons[op.name] or "no rule lowers it")
+                found.note(op, reasons[op.name] or _NO_RULE)
     return found
 
 

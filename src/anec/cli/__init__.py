@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         console.say(f"error: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
         return 1
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # the last resort
         # A mistake of ours: the trace is what a report of it needs.
         traceback.print_exc()
         console.say(f"error: anec itself failed ({type(error).__name__}); please report it with the lines above")

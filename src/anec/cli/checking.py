@@ -52,6 +52,11 @@ class _Limits:
             return True
         return (self.rtol is None or metric.rel <= self.rtol) and (self.psnr is None or metric.psnr >= self.psnr)
 
+    @property
+    def rel(self) -> float:
+        """What stands for the limits inside the programs, where only ``rel`` is known."""
+        return self.rtol if self.rtol is not None else 10 ** (-(self.psnr or 0.0) / 20)
+
     def __str__(self) -> str:
         parts = [f"rel <= {self.rtol:g}" if self.rtol is not None else ""]
         parts.append(f"psnr >= {self.psnr:g} dB" if self.psnr is not None else "")
@@ -100,7 +105,7 @@ def compare_programs(options: argparse.Namespace) -> int:
     limits = _Limits.of(options, half=_has_half(actual) or _has_half(reference))
     failed = [metric for metric in metrics if not limits.keeps(metric)]
     user = _user_metric(options.metric, a, b) if options.metric else None
-    first = _first_difference(actual, reference, inputs, options) if failed else ""
+    first = _first_difference(actual, reference, inputs, limits) if failed else ""
     _show(options, metrics, failed, limits, user, first)
     return 1 if failed or (user is not None and user is False) else 0
 
@@ -168,9 +173,8 @@ def _drawn(actual: _Side, reference: _Side, seed: int) -> dict[str, torch.Tensor
 
 def _shaped(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """A's outputs in B's shapes where only rank 0 and (1,) differ."""
-    return {
-        name: t.reshape(b[name].shape) if name in b and t.numel() == b[name].numel() == 1 else t for name, t in a.items()
-    }
+    single = {name for name, tensor in a.items() if name in b and tensor.numel() == b[name].numel() == 1}
+    return {name: tensor.reshape(b[name].shape) if name in single else tensor for name, tensor in a.items()}
 
 
 def _has_half(side: _Side) -> bool:
@@ -181,17 +185,14 @@ def _has_half(side: _Side) -> bool:
     return any(value.tensor.dtype is DType.F16 for op in side.module.ops() for value in op.results)
 
 
-def _first_difference(
-    actual: _Side, reference: _Side, inputs: Mapping[str, torch.Tensor], options: argparse.Namespace
-) -> str:
+def _first_difference(actual: _Side, reference: _Side, inputs: Mapping[str, torch.Tensor], limits: _Limits) -> str:
     """The first op of A whose value, present in B under the same name, is off."""
     from anec.check.numerics import first_difference
 
     if actual.module is None or reference.module is None:
         return ""
-    rel = options.rtol if options.rtol is not None else 1e-2 if _has_half(actual) else 1e-4
     try:
-        found = first_difference(reference.module, actual.module, inputs, rel)
+        found = first_difference(reference.module, actual.module, inputs, limits.rel)
     except AnecError as error:
         return f"the first difference was not found: {error.message}"
     if found is None:

@@ -195,7 +195,8 @@ def check_command(options: argparse.Namespace) -> int:
     if options.compile:
         return check_packages(options)
     if options.reference is None:
-        raise UsageError("check needs a second program to compare with", hint="anec check A B, or anec check A --compile")
+        hint = "anec check A B, or anec check A --compile"
+        raise UsageError("check needs a second program to compare with", hint=hint)
     return compare_programs(options)
 
 
@@ -260,4 +261,3 @@ def _analyzed(options: argparse.Namespace) -> tuple[Module, bool]:
     from anec.frontend import load_source
 
     return lift_source(load_source(options.source, trust=options.trust), options.target).module, True
-

@@ -16,7 +16,8 @@ _PIPELINE = """
 pipelines:
   a{x=1 y=two},fix(b,c),-d   passes with options; fix() repeats until nothing changes; -d drops every d
   named pipelines: default, ane, finish (appended to every compilation); `anec passes` lists all
-exit codes: 0 done, 1 the model or a check failed, 2 the call was wrong"""
+"""
+_EXIT_CODES = "exit codes: 0 done, 1 the model or a check failed, 2 the call was wrong"
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
@@ -28,14 +29,15 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="anec",
         description="Compile PyTorch models for Core ML and the Apple Neural Engine, one checked pass at a time.",
-        epilog=_PIPELINE,
+        epilog=_EXIT_CODES,
         formatter_class=_Help,
     )
     parser.add_argument("--version", action="version", version=f"anec {VERSION}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def command(name: str, run: Any, help: str) -> argparse.ArgumentParser:
-        made = subparsers.add_parser(name, help=help, description=help, epilog=_PIPELINE, formatter_class=_Help)
+        epilog = _PIPELINE * (name in ("compile", "opt", "analyze")) + _EXIT_CODES
+        made = subparsers.add_parser(name, help=help, description=help, epilog=epilog, formatter_class=_Help)
         made.set_defaults(run=run)
         return made
 
@@ -131,7 +133,7 @@ def _check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--metric", metavar="FILE.py:F", help="a metric of yours: f(outputs_a, outputs_b)")
     parser.add_argument("--rtol", type=float, help="largest rel = max|a-b| / max|b| (default 1e-4 for float32)")
     parser.add_argument("--atol", type=float, default=0.0, help="differences up to this never fail")
-    parser.add_argument("--min-psnr", type=float, metavar="DB", help="smallest psnr (default 40 where A or B has float16)")
+    parser.add_argument("--min-psnr", type=float, metavar="DB", help="smallest psnr (default 40 where one has float16)")
     parser.add_argument("--seed", type=int, default=0, help="of drawn inputs")
     parser.add_argument("--trust", action="store_true", help="load .pt2 files that hold pickled payloads")
     _plugins(parser)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anec.cli import console
 from anec.errors import UsageError
 from anec.pipeline import registry
+from anec.pipeline.base import Pass
 from anec.pipeline.manager import Report
+from anec.rewrite import Rule
 
 if TYPE_CHECKING:
     import numpy as np
@@ -147,13 +150,13 @@ def describe_pass(name: str, *, as_json: bool) -> None:
         console.table(("rule", "root", "what it does"), rows)
 
 
-def _rules(cls: type) -> list:  # type: ignore[type-arg]  # Rules
-    return list(cls.all_rules() if hasattr(cls, "all_rules") else cls.rules)
+def _rules(cls: type[Pass]) -> Sequence[Rule]:
+    """The rules of a pass; one that takes plugins' rules gathers them in ``all_rules``."""
+    gather: Callable[[], Sequence[Rule]] | None = getattr(cls, "all_rules", None)
+    return gather() if gather is not None else cls.rules
 
 
-def _required(field) -> bool:  # type: ignore[no-untyped-def]  # a dataclass field
-    import dataclasses
-
+def _required(field: dataclasses.Field[Any]) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 

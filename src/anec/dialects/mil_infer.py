@@ -288,6 +288,24 @@ def _matmul(op: Op) -> Types:
     return (left.tensor.with_shape((*broadcast(a[:-2], b[:-2]), rows, columns)),)
 
 
+def _upsample(op: Op) -> Types:
+    x = _x(op)
+    rows, columns = op.attr("scale_factor_height"), op.attr("scale_factor_width")
+    if x is None or x.rank < 2 or not isinstance(rows, (int, float)) or not isinstance(columns, (int, float)):
+        return None
+    if int(rows) != rows or int(columns) != columns:
+        return None
+    return (x.with_shape((*x.shape[:-2], x.shape[-2] * int(rows), x.shape[-1] * int(columns))),)
+
+
+def _resize(op: Op) -> Types:
+    x = _x(op)
+    rows, columns = op.attr("target_size_height"), op.attr("target_size_width")
+    if x is None or x.rank < 2 or not isinstance(rows, int) or not isinstance(columns, int):
+        return None
+    return (x.with_shape((*x.shape[:-2], rows, columns)),)
+
+
 _SAME = (
     "abs acos asin atan atanh ceil clip cos cosh elu erf exp exp2 floor gelu identity inverse leaky_relu "
     "linear_activation log logical_not relu relu6 round rsqrt scaled_tanh sigmoid sigmoid_hard sign silu sin sinh "
@@ -316,5 +334,9 @@ RULES: dict[str, Rule] = {
     "max_pool": _pool,
     "avg_pool": _pool,
     "linear": _linear,
+    "upsample_bilinear": _upsample,
+    "upsample_nearest_neighbor": _upsample,
+    "resize_bilinear": _resize,
+    "resize_nearest_neighbor": _resize,
     "matmul": _matmul,
 }

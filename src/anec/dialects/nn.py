@@ -54,22 +54,23 @@ def _attr(value: object) -> Attr:
 
 def _norms() -> list[OpDef]:
     return [
-        _op("layer_norm", "x weight? bias?", axes=_REQUIRED, epsilon=1e-5, layout=_OVER_AXES,
+        _op("layer_norm", "x weight? bias?", axes=_REQUIRED, epsilon=1e-5, layout=_OVER_AXES, infer=nn_types.same,
             doc="(x - mean) / sqrt(var + epsilon) * weight + bias over trailing or any axes; biased variance"),
-        _op("rms_norm", "x weight?", axes=_REQUIRED, epsilon=1e-6, layout=_OVER_AXES,
+        _op("rms_norm", "x weight?", axes=_REQUIRED, epsilon=1e-6, layout=_OVER_AXES, infer=nn_types.same,
             doc="x / sqrt(mean(x^2) + epsilon) * weight"),
-        _op("l2_norm", "x", axes=_REQUIRED, epsilon=1e-12, layout=_OVER_AXES,
+        _op("l2_norm", "x", axes=_REQUIRED, epsilon=1e-12, layout=_OVER_AXES, infer=nn_types.same,
             doc="x / max(sqrt(sum(x^2)), epsilon), torch's F.normalize"),
-        _op("group_norm", "x weight? bias?", groups=_REQUIRED, epsilon=1e-5,
+        _op("group_norm", "x weight? bias?", groups=_REQUIRED, epsilon=1e-5, infer=nn_types.same,
             doc="layer norm over groups of channels (axis 1) and all space axes"),
-        _op("instance_norm", "x weight? bias?", epsilon=1e-5, doc="group norm with one channel a group"),
-        _op("batch_norm", "x mean variance weight? bias?", epsilon=1e-5, layout=Layout(LayoutKind.CONV),
+        _op("instance_norm", "x weight? bias?", epsilon=1e-5, infer=nn_types.same,
+            doc="group norm with one channel a group"),
+        _op("batch_norm", "x mean variance weight? bias?", epsilon=1e-5, layout=Layout(LayoutKind.CONV), infer=nn_types.same,
             doc="the inference form, channels on axis 1"),
     ]  # fmt: skip
 
 
 def _activations() -> list[OpDef]:
-    act = partial(_op, operands="x", layout=_POINTWISE)
+    act = partial(_op, operands="x", layout=_POINTWISE, infer=nn_types.same)
     return [
         act("gelu", approximate="none",
             doc="x * Phi(x); `approximate` is none, tanh or sigmoid (x * sigmoid(1.702 x))"),

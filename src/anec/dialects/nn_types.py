@@ -24,6 +24,11 @@ def _sizes(op: Op, name: str) -> tuple[Dim, ...]:
     return tuple(sizes)
 
 
+def same(op: Op) -> tuple[Type, ...]:
+    """Types of norms and activations: those of x."""
+    return (op.value("x").tensor,)
+
+
 def resized(op: Op) -> tuple[Type, ...]:
     """Types of nn.interpolate: the space axes become ``size``.
 

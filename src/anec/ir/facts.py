@@ -118,6 +118,10 @@ class Facts:
     def _compute(self, value: Value) -> Range:
         if value.weight is not None:
             return _weight_range(value)
+        if value.op is not None and value.op.name == "mil.rsqrt":
+            # Smaller epsilons give larger results: the float16 rounding of 1e-5 is within 1 %.
+            epsilon = value.op.attr("epsilon")
+            return _rsqrt([self._operand(value.op.operand("x"))], 0.99 * epsilon if isinstance(epsilon, float) else 0.0)
         rule = _rule(value.op) if value.op is not None else None
         if rule is None or value.op is None:
             return ANYTHING
@@ -197,11 +201,12 @@ def _sqrt(ranges: list[Range]) -> Range:
     return Range(math.sqrt(ranges[0].lower), math.sqrt(ranges[0].upper), ranges[0].finite)
 
 
-def _rsqrt(ranges: list[Range]) -> Range:
-    # An epsilon only makes the result smaller.
-    if ranges[0].lower <= 0:
+def _rsqrt(ranges: list[Range], epsilon: float = 0.0) -> Range:
+    """1 / sqrt(x + epsilon), where x is at least 0 (a variance) or known to be larger."""
+    lowest = ranges[0].lower + epsilon
+    if ranges[0].lower < 0 or lowest <= 0:
         return ANYTHING
-    return Range(0.0, 1 / math.sqrt(ranges[0].lower), ranges[0].finite)
+    return Range(0.0, 1 / math.sqrt(lowest), ranges[0].finite)
 
 
 def _join(ranges: list[Range]) -> Range:

@@ -63,6 +63,8 @@ def problems(op: Op, opset: int) -> Iterator[Problem]:
         yield from _result(op, result, opset)
     if op.defn.root == "einsum":
         yield from _einsum(op)
+    if op.defn.root == "clip" and opset >= 17:
+        yield from _clip(op)
 
 
 def _given(op: Op) -> list[str]:
@@ -112,6 +114,13 @@ def _result(op: Op, value: Value, opset: int) -> Iterator[Problem]:
     dtype = value.tensor.dtype
     if dtype not in _VALUE_DTYPES | (_VALUE_DTYPES_SINCE_17 if opset >= 17 else frozenset()):
         yield Problem(f"%{value.name} is {dtype}, which no value of a program may be on iOS{opset}")
+
+
+def _clip(op: Op) -> Iterator[Problem]:
+    """From iOS17 the bounds must be in order (coremltools' type inference refuses the op otherwise)."""
+    low, high = op.attr("alpha"), op.attr("beta")
+    if isinstance(low, float) and isinstance(high, float) and low >= high:
+        yield Problem(f"mil.clip has the bounds {low:g} and {high:g}, which are not in order")
 
 
 def _einsum(op: Op) -> Iterator[Problem]:

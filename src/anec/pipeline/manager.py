@@ -257,7 +257,8 @@ class Manager:
                 known.extend(place for place in places if place not in known)
             report.notes.extend(note for note in context.notes if note not in report.notes)
             for name, miss in context.misses.items():
-                if miss.reason:
+                # Where a rule fires elsewhere, a root that fits alone is not near: often it is part of a match.
+                if miss.reason and (miss.depth > 1 or name not in context.fired):
                     report.misses[name] = str(miss)
 
     def _note_dialects(self, pass_: Pass, report: PassReport, module: Module) -> None:
@@ -276,7 +277,8 @@ class Manager:
                 raise UsageError(f"{pass_.name} {verb} the unknown fact {name!r}")
             if not FACTS[name](module):
                 wanted = _FACT_WORDS.get(name, f"`{name}`, which does not hold")
-                raise AnecError(f"{pass_.name} {verb} {wanted}", window=_broken(name, module), hint=_FACT_HINTS.get(name))
+                hint = _FACT_HINTS.get(name)
+                raise AnecError(f"{pass_.name} {verb} {wanted}", window=_broken(name, module), hint=hint)
 
 
 def _broken(fact: str, module: Module) -> str | None:
