@@ -51,7 +51,8 @@ _REASONS = {
     "one Core ML op; taken apart it is view, permute, view or gathers": (
         "pixel_shuffle.default pixel_unshuffle.default pad.default reflection_pad1d.default "
         "reflection_pad2d.default reflection_pad3d.default replication_pad1d.default replication_pad2d.default "
-        "replication_pad3d.default roll.default stack.default tril.default triu.default one_hot.default"
+        "replication_pad3d.default roll.default stack.default tril.default triu.default one_hot.default im2col.default "
+        "col2im.default diag_embed.default"
     ),
     "spellings with a lowering of their own: taking them apart gains nothing and traces the program again": (
         "conv1d.default conv1d.padding conv2d.default conv2d.padding conv3d.default conv3d.padding "

@@ -98,6 +98,15 @@ def test_batch_norm_scale_and_offset_fold(
     assert net.x.users == [net.graph.outputs[0].op]
 
 
+def test_a_bias_that_cancels_the_mean_is_no_error() -> None:
+    """Before the fold float64 itself loses digits to ``x + 1 - 1``; the check must not blame the rule."""
+    net = Net((1, 2, 4, 4))
+    with Builder(net.graph, name="y").active():
+        y = mil.conv(net.x, net.weight("w", 3, 2, 2, 2), net.weight("ones_bias", 3), pad_type="valid")
+        y = mil.batch_norm(y, net.weight("ones_mean", 3), net.weight("variance", 3))
+    assert "fold_batch_norm" in golden.run(net.finish(y), MilCleanup()).fired
+
+
 def test_weights_are_never_copied() -> None:
     net = Net((1, 4, 5, 6))
     with Builder(net.graph, name="y").active():
@@ -162,8 +171,8 @@ func main(%x: f32[S,4,1]) -> (%a: f32[S,4], %b: f32[4,S,1], %c: f32[1,S,4,1], %d
   %b = mil.transpose(%x) {perm=[1, 0, 2]} : f32[4,S,1]
   %c = mil.relu(%v4) : f32[1,S,4,1]
   %v9_mul = mil.mul(%w, 2.0) : f32[3,4]
-  %d_1 = mil.tile([0.5]:f32, [3]) : f32[3]
-  %d = mil.linear(%v5, %v9_mul, %d_1) : f32[S,3]
+  %d_tile = mil.tile([0.5]:f32, [3]) : f32[3]
+  %d = mil.linear(%v5, %v9_mul, %d_tile) : f32[S,3]
   return %a, %b, %c, %d
 }
 """

@@ -37,9 +37,9 @@ def test_new_values_are_named_after_the_root() -> None:
     module = module_of(lambda a: mil.relu(mil.softplus(a)))
     run(module, soft)
     assert lines(module) == [
-        "%softplus_1 = mil.exp(%x0)",
-        "%softplus_2 = mil.add(%softplus_1, 1.0)",
-        "%softplus = mil.log(%softplus_2) {epsilon=1e-45}" if "epsilon" in lines(module)[2] else "%softplus = mil.log(%softplus_2)",
+        "%softplus_exp = mil.exp(%x0)",
+        "%softplus_add = mil.add(%softplus_exp, 1.0)",
+        "%softplus = mil.log(%softplus_add)",
         "%relu = mil.relu(%softplus)",
     ]
 
@@ -57,12 +57,8 @@ def test_names_at_one_site_do_not_depend_on_other_sites() -> None:
     short, long = program(False), program(True)
     run(short, soft)
     run(long, soft)
-    here = [line for line in lines(short) if line.startswith(("%softplus =", "%softplus_1 ="))]
-    assert len(here) == 2
-    assert set(here) <= set(lines(long))
-    of_first = [line for line in lines(short) if "softplus_1_" in line.split(" = ")[0]]
-    assert of_first
-    assert set(of_first) <= set(lines(long))
+    assert len(lines(short)) == 9
+    assert [line for line in lines(long) if line in lines(short)] == lines(short)
 
 
 def test_replayed_text_gives_the_same_text() -> None:
@@ -424,7 +420,7 @@ def test_traces_tell_each_rewrite() -> None:
     assert told["before"] == ["%softplus = mil.softplus(%x0) : f32[2,4]"]
     after = told["after"]
     assert isinstance(after, list)
-    assert [line.split(" = ")[0] for line in after] == ["%softplus_1", "%softplus_2", "%softplus"]
+    assert [line.split(" = ")[0] for line in after] == ["%softplus_exp", "%softplus_add", "%softplus"]
     assert isinstance(told["seconds"], float)
 
 

@@ -214,7 +214,7 @@ def test_a_list_bound_whole() -> None:
 
     module = module_of(lambda a, b: mil.concat([a, b, a], axis=1), "f32[2,2]", "f32[2,3]")
     assert run(module, magnitudes).fired == {"magnitudes": 1}
-    assert lines(module)[-1] == "%concat = mil.concat([%concat_1, %concat_2, %concat_3]) {axis=-1}"
+    assert lines(module)[-1] == "%concat = mil.concat([%concat_abs, %concat_abs_1, %concat_abs_2]) {axis=-1}"
     same = to_abs(mil.add(mil.concat(var("parts"), axis=0), mil.relu(mil.concat(var("parts"), axis=0))).named("x"))
     assert same.parameters == ("x",)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from anec.errors import UsageError
+from anec.errors import AnecError, UsageError
 
 
 def load_npz(path: Path) -> dict[str, torch.Tensor]:
@@ -20,9 +20,10 @@ def load_npz(path: Path) -> dict[str, torch.Tensor]:
     if not path.is_file():
         raise UsageError(f"{path} does not exist")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if isinstance(archive, np.ndarray):
-                raise UsageError(f"{path} holds one array without a name", hint="save with numpy.savez(path, x=array)")
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise UsageError(f"{path} holds one array without a name", hint="save with numpy.savez(path, x=array)")
+        with loaded as archive:
             return {name: torch.from_numpy(np.array(archive[name], order="C")) for name in archive.files}
     except UsageError:
         raise
@@ -34,7 +35,7 @@ def save_npz(path: Path, arrays: Mapping[str, torch.Tensor | np.ndarray]) -> Non
     """Write named arrays; the file appears whole or not at all.
 
     Raises:
-        UsageError: the folder cannot be written.
+        AnecError: the file cannot be written.
     """
     plain = {name: to_numpy(array) for name, array in arrays.items()}
     partial = path.with_name(path.name + ".partial")
@@ -43,7 +44,7 @@ def save_npz(path: Path, arrays: Mapping[str, torch.Tensor | np.ndarray]) -> Non
             np.savez(file, **plain)  # type: ignore[arg-type]  # names are ours
         partial.replace(path)
     except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}") from error
+        raise AnecError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         partial.unlink(missing_ok=True)
 

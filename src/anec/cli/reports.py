@@ -146,8 +146,13 @@ def describe_pass(name: str, *, as_json: bool) -> None:
         print(f"option:   {key} ({type_}, {default})")
     if rules:
         print()
-        rows = [(rule.name, ",".join(d.name for d in rule.roots), rule.doc.partition("\n")[0]) for rule in rules]
+        rows = [(rule.name, _few([root.name for root in rule.roots]), rule.doc.partition("\n")[0]) for rule in rules]
         console.table(("rule", "root", "what it does"), rows)
+
+
+def _few(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    return ", ".join(names[:2]) + (f" (+{len(names) - 2})" if len(names) > 2 else "")
 
 
 def _rules(cls: type[Pass]) -> Sequence[Rule]:

@@ -102,3 +102,12 @@ def format_attr(value: Attr) -> str:
     if isinstance(value, (tuple, list)):
         return "[" + ", ".join(format_attr(item) for item in value) + "]"
     return f"<{value!r}>"
+
+
+def is_symbolic(value: Attr | Literal) -> bool:
+    """True when a dimension symbol occurs in the value."""
+    if isinstance(value, Literal):
+        return is_symbolic(value.value)
+    if isinstance(value, tuple):
+        return any(map(is_symbolic, value))
+    return isinstance(value, Expr)

@@ -11,31 +11,19 @@ from dataclasses import dataclass
 
 from anec.ir.attrs import Attr, Literal
 from anec.ir.graph import Graph, Op, Value
-from anec.ir.opdef import Effect, Operand
+from anec.ir.opdef import Operand
 from anec.ir.types import DType
 
 
 def is_constant(value: Value) -> bool:
     """True for weights and for what effect-free ops compute from weights and literals alone."""
-    stack, seen = [value], set()
-    while stack:
-        at = stack.pop()
-        if at.weight is not None or id(at) in seen:
-            continue
-        if at.op is None or at.op.defn.effects is not Effect.NONE:
-            return False
-        seen.add(id(at))
-        stack.extend(at.op.inputs)
-    return True
+    return value.is_constant
 
 
 def constants(graph: Graph) -> set[Value]:
-    """Every constant value of a graph, in one sweep."""
-    found = set(graph.weights.values())
-    for op in graph.ops():
-        if op.defn.effects is Effect.NONE and all(value in found for value in op.inputs):
-            found.update(op.results)
-    return found
+    """Every constant value of a graph."""
+    computed = (result for op in graph.ops() if op.is_constant for result in op.results)
+    return {*graph.weights.values(), *computed}
 
 
 def scalar_of(operand: Operand) -> float | int | bool | None:

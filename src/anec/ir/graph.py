@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from anec.errors import AnecError
-from anec.ir.attrs import Attr, Literal
+from anec.ir.attrs import Attr, Literal, is_symbolic
 from anec.ir.dims import Bounds
-from anec.ir.opdef import Kind, OpDef, Operand
+from anec.ir.opdef import Effect, Kind, OpDef, Operand
 from anec.ir.signature import Signature
 from anec.ir.types import TensorType, Type, tensor_type
 from anec.ir.weights import Weight
@@ -92,6 +92,11 @@ class Value:
         return list(dict.fromkeys(op for op, _ in self.uses))
 
     @property
+    def is_constant(self) -> bool:
+        """True for weights and for what effect-free ops compute from weights and literals alone."""
+        return self.weight is not None or (self.op is not None and self.op.is_constant)
+
+    @property
     def is_output(self) -> bool:
         return self.graph is not None and any(output is self for output in self.graph.outputs)
 
@@ -103,7 +108,19 @@ class Value:
 class Op:
     """One operation: a definition, operands, attributes, results and an origin."""
 
-    __slots__ = ("_key", "_operands", "_slots", "attrs", "defn", "graph", "next", "origin", "prev", "results")
+    __slots__ = (
+        "_key",
+        "_operands",
+        "_slots",
+        "attrs",
+        "defn",
+        "graph",
+        "is_constant",
+        "next",
+        "origin",
+        "prev",
+        "results",
+    )
 
     def __init__(self, defn: OpDef, arguments: Mapping[str, object], attrs: dict[str, Attr], origin: Origin) -> None:
         self.defn = defn
@@ -129,6 +146,8 @@ class Op:
         for index, operand in enumerate(self._operands):
             if isinstance(operand, Value):
                 operand.uses[self, index] = None
+        # Kept true by every change, so that asking costs nothing in a deep graph.
+        self.is_constant = self._computes_constant()
 
     def __repr__(self) -> str:
         from anec.ir.printer import print_op
@@ -223,11 +242,35 @@ class Op:
         self._operands[index] = operand
         if isinstance(operand, Value):
             operand.uses[self, index] = None
+        self._settle_constness()
         if self.graph is not None:
             self.graph.notify("op_changed", self)
 
+    def _computes_constant(self) -> bool:
+        """True when the op has no effect and all it reads is known before the program runs."""
+        if self.defn.effects is not Effect.NONE or any(map(is_symbolic, self.attrs.values())):
+            return False
+        for operand in self._operands:
+            if isinstance(operand, Value):
+                if not operand.is_constant:
+                    return False
+            elif operand is not None and is_symbolic(operand):
+                return False
+        return True
+
+    def _settle_constness(self) -> None:
+        """Recompute whether the op is constant, and tell its users when that changed."""
+        stack = [self]
+        while stack:
+            op = stack.pop()
+            constant = op._computes_constant()
+            if constant is not op.is_constant:
+                op.is_constant = constant
+                stack.extend(user for result in op.results for user in result.users)
+
     def set_attr(self, name: str, value: Attr) -> None:
         self.attrs[name] = value
+        self._settle_constness()
         if self.graph is not None:
             self.graph.notify("op_changed", self)
 
@@ -235,6 +278,7 @@ class Op:
         """Let the attribute ``name`` have its default again."""
         if name in self.attrs:
             del self.attrs[name]
+            self._settle_constness()
             if self.graph is not None:
                 self.graph.notify("op_changed", self)
 

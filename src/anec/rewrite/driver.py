@@ -260,7 +260,7 @@ class _Run:
             )
 
     def check_types(self, rule: Rule, root: Op, old: tuple[Value, ...], new: tuple[Value, ...]) -> None:
-        if len(new) != len(old) and any(value.uses or value.is_output for value in old[len(new) :]):
+        if len(new) > len(old) or any(value.uses or value.is_output for value in old[len(new) :]):
             raise AnecError(
                 f"the rule {rule.name} returned {len(new)} values for {len(old)}",
                 where=root.origin.place,

@@ -1,0 +1,480 @@
+"""What the commands do, print and write."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import anec
+from anec.cli.parser import make_parser
+from cli.conftest import Runner, files_in
+
+NAMED = ("compile", "opt", "run", "check", "diff", "passes", "analyze")
+FINISH = ["lower-to-mil", "mil-cleanup", "to-fp16", "legalize-target", "legalize-io"]
+
+
+def rows(table: str) -> dict[str, list[str]]:
+    """A printed table by its first column."""
+    lines = [line.split("  ") for line in table.splitlines()]
+    return {cells[0]: [cell.strip() for cell in cells[1:] if cell.strip()] for cells in lines if len(cells) > 1}
+
+
+# -- compile -----------------------------------------------------------------------------------------
+
+
+def test_compile_writes_a_package_of_the_source_s_name(run: Runner, folder: Path) -> None:
+    found = run("compile", "models.py:tiny")
+    assert (found.code, found.err) == (0, "")
+    assert found.out.splitlines()[-1] == "wrote tiny.mlpackage"
+    shown = rows(found.out)
+    assert shown["pass"] == ["ops", "rules fired"]
+    assert shown["raise-to-nn"] == ["3", "raise_gelu x1"]
+    assert shown["to-fp16"][0] == "3 -> 7"
+    assert anec.load("tiny.mlpackage").output_names == ["output"]
+
+
+def test_dry_run_writes_nothing(run: Runner, folder: Path) -> None:
+    before = files_in(folder)
+    for emit in ("mlpackage", "mil", "anec"):
+        found = run("compile", "models.py:tiny", "--dry-run", "--emit", emit)
+        assert found.code == 0
+        assert "wrote" not in found.out
+    assert files_in(folder) == before
+
+
+@pytest.mark.parametrize(("emit", "dialects"), [("anec", {"aten", "nn"}), ("mil", {"mil"})])
+def test_emit_text(run: Runner, folder: Path, emit: str, dialects: set[str]) -> None:
+    assert run("compile", "models.py:tiny", "--emit", emit).out.endswith("wrote tiny.anec\n")
+    module = anec.read(folder / "tiny.anec")
+    assert {op.defn.dialect for op in module.ops()} == dialects
+    x = np.random.default_rng(0).standard_normal((2, 4)).astype(np.float32)
+    np.savez("in.npz", x=x)
+    assert run("run", "tiny.anec", "--inputs", "in.npz", "-o", "out.npz").code == 0
+    assert np.load("out.npz")["output"].shape == (2, 3)
+
+
+def test_stop_after(run: Runner, folder: Path) -> None:
+    found = run("compile", "models.py:tiny", "--stop-after", "raise-to-nn", "-o", "out.mlpackage")
+    assert found.out.splitlines()[-1] == "wrote out.anec", "what stops early is text"
+    shown = rows(found.out)
+    assert shown["canonicalize"][-1] == shown["to-fp16"][-1] == "skipped"
+    assert not (folder / "out.mlpackage").exists()
+    assert {op.name for op in anec.read(folder / "out.anec").ops()} == {
+        "aten.linear.default",
+        "nn.gelu",
+        "aten.mul.Tensor",
+    }
+
+
+def test_disable(run: Runner) -> None:
+    found = run("compile", "models.py:tiny", "--disable", "to-fp16", "--disable", "cse", "-o", "out.mlpackage")
+    assert found.code == 0
+    shown = rows(found.out)
+    assert shown["to-fp16"][-1] == shown["cse"][-1] == "skipped"
+    assert all("f16" not in str(v.type) for op in anec.load("out.mlpackage").module.ops() for v in op.results)
+
+
+def test_compile_json(run: Runner) -> None:
+    found = run("compile", "models.py:tiny", "--json", "--check", "numerics")
+    data = json.loads(found.out)
+    assert list(data) == ["output", "target", "pipeline", "passes", "notes", "losses", "checks"]
+    assert (data["output"], data["target"]) == ("tiny.mlpackage", "iOS18")
+    names = [entry["spec"] for entry in data["passes"]]
+    assert ",".join(names) == data["pipeline"]
+    assert [name for name in names if name in FINISH] == FINISH
+    keys = "index spec changed skipped ops_before ops_after seconds fired places misses notes loss".split()
+    assert all(list(entry) == keys for entry in data["passes"])
+    fired = next(entry for entry in data["passes"] if entry["spec"] == "raise-to-nn")
+    assert fired["fired"] == {"raise_gelu": 1}
+    assert fired["places"]["raise_gelu"][0].startswith("models.py:")
+    assert "numerics" in data["checks"]
+
+
+def test_verbose_shows_rules_with_lines_and_near_misses(run: Runner, folder: Path) -> None:
+    found = run("compile", "models.py:tiny", "--dry-run", "-v")
+    text = (folder / "models.py").read_text().splitlines()
+    line = next(n for n, source in enumerate(text, 1) if "gelu(self.fc(x))" in source)
+    assert f"raise-to-nn: raise_gelu fired 1x: models.py:{line}\n" in found.out
+    misses = [said for said in found.out.splitlines() if " nearly matched: " in said]
+    assert misses
+    assert all(f"models.py:{line}" in said for said in misses)
+    assert "fired 1x" not in run("compile", "models.py:tiny", "--dry-run").out
+
+
+def test_time(run: Runner) -> None:
+    shown = rows(run("compile", "models.py:tiny", "--dry-run", "--time").out)
+    assert shown["pass"][-1] == "seconds"
+    assert all(float(cells[-1]) >= 0 for name, cells in shown.items() if name != "pass")
+    assert "seconds" not in run("compile", "models.py:tiny", "--dry-run").out
+
+
+def test_fp32_and_io_dtype(run: Runner) -> None:
+    run("compile", "models.py:tiny", "--precision", "fp32", "-o", "a.mlpackage")
+    assert {str(v.tensor.dtype) for op in anec.load("a.mlpackage").module.ops() for v in op.results} == {"f32"}
+    run("compile", "models.py:tiny", "--io-dtype", "fp16", "-o", "b.mlpackage")
+    assert [str(value.type) for value in anec.load("b.mlpackage").module.main.inputs] == ["f16[2,4]"]
+
+
+# -- opt, diff ---------------------------------------------------------------------------------------
+
+
+def test_opt_prints_what_it_writes(run: Runner, text: Path) -> None:
+    passes = ("--passes", "lower-to-mil,mil-cleanup,cse,dce")
+    printed = run("opt", "tiny.anec", *passes)
+    written = run("opt", "tiny.anec", *passes, "-o", "out.anec")
+    assert (printed.code, printed.err, written.code, written.err) == (0, "", 0, "")
+    assert printed.out == Path("out.anec").read_text()
+    assert "mil.linear" in printed.out
+    assert written.out.endswith("wrote out.anec\n")
+    data = json.loads(run("opt", "tiny.anec", *passes, "--json").out)
+    assert data["pipeline"] == passes[1]
+    assert data["output"] is None
+
+
+def test_opt_checks_on_inputs(run: Runner, text: Path, made: Path) -> None:
+    shutil.copy(made / "in.npz", "in.npz")
+    arguments = ("--inputs", "in.npz", "--check", "all", "-o", "out.anec")
+    found = run("opt", "tiny.anec", "--passes", "lower-to-mil", *arguments)
+    assert found.code == 0
+    assert "check numerics: " in found.out
+    assert "check rewrites: " in found.out
+
+
+def test_diff(run: Runner, text: Path) -> None:
+    run("opt", "tiny.anec", "--passes", "lower-to-mil", "-o", "out.anec")
+    same = run("diff", "tiny.anec", "tiny.anec")
+    assert (same.code, same.out, same.err) == (0, "the same\n", "")
+    other = run("diff", "tiny.anec", "out.anec")
+    assert (other.code, other.err) == (1, "")
+    removed = [line for line in other.out.splitlines() if line.startswith("func main: -") and "nn.gelu" in line]
+    added = [line for line in other.out.splitlines() if line.startswith("func main: +") and "mil.gelu" in line]
+    assert (len(removed), len(added)) == (1, 1)
+    data = json.loads(run("diff", "tiny.anec", "out.anec", "--json").out)
+    assert data == {"same": False, "differences": other.out.splitlines()}
+
+
+def test_diff_of_names(run: Runner, text: Path) -> None:
+    renamed = text.read_text().replace("%gelu", "%activation")
+    Path("renamed.anec").write_text(renamed)
+    assert run("diff", "tiny.anec", "renamed.anec").code == 0
+    assert run("diff", "tiny.anec", "renamed.anec", "--names").code == 1
+
+
+# -- run ---------------------------------------------------------------------------------------------
+
+
+def test_run_shows_a_summary_or_writes(run: Runner, package: Path) -> None:
+    shown = run("run", "tiny.mlpackage", "--inputs", "in.npz")
+    assert (shown.code, shown.err) == (0, "")
+    assert shown.out.splitlines()[0].split() == ["output", "dtype", "shape", "min", "max"]
+    written = run("run", "tiny.mlpackage", "--inputs", "in.npz", "-o", "out.npz")
+    assert written.out == shown.out + "wrote out.npz\n"
+    output = np.load("out.npz")["output"]
+    data = json.loads(run("run", "tiny.mlpackage", "--inputs", "in.npz", "--json").out)
+    low, high = float(output.min()), float(output.max())
+    assert data == {
+        "output": None,
+        "outputs": [{"name": "output", "dtype": "float32", "shape": [2, 3], "min": low, "max": high}],
+    }
+
+
+def test_run_precision(run: Runner, package: Path) -> None:
+    for precision in ("declared", "double", "pessimistic"):
+        arguments = ("--inputs", "in.npz", "--precision", precision, "-o", f"{precision}.npz")
+        assert run("run", "tiny.mlpackage", *arguments).code == 0
+    declared, double = np.load("declared.npz")["output"], np.load("double.npz")["output"]
+    assert np.abs(declared - double).max() > 0, "the package computes in float16"
+    assert np.allclose(declared, double, rtol=1e-2, atol=1e-3)
+
+
+# -- check -------------------------------------------------------------------------------------------
+
+
+def test_check_package_against_its_source(run: Runner, package: Path) -> None:
+    for pair in (("tiny.mlpackage", "models.py:tiny"), ("models.py:tiny", "tiny.mlpackage")):
+        found = run("check", *pair)
+        assert (found.code, found.err) == (0, ""), found.out
+        assert found.out.splitlines()[1].split()[0] == "output"
+        assert found.out.splitlines()[1].endswith("ok")
+
+
+def spoil(package: Path) -> None:
+    """Overwrite the largest weight's last bytes by others."""
+    path = package / "Data" / "com.apple.CoreML" / "weights" / "weight.bin"
+    data = bytearray(path.read_bytes())
+    half = np.frombuffer(bytes(data[-8:]), np.float16)
+    assert np.isfinite(half).all()
+    data[-8:] = (half + np.float16(1)).tobytes()
+    path.write_bytes(bytes(data))
+
+
+def test_check_names_the_first_value_that_differs(run: Runner, package: Path) -> None:
+    shutil.copytree(package, "good.mlpackage")
+    spoil(package)
+    for reference in ("models.py:tiny", "good.mlpackage"):
+        found = run("check", "tiny.mlpackage", reference, "--inputs", "in.npz")
+        assert found.code == 1
+        assert found.out.splitlines()[1].endswith("FAILED")
+        assert "1 of 1 outputs left the limits: psnr >= 40 dB\n" in found.out
+        # Every later value differs too; the linear is the first that does.
+        assert "first value that differs: %fc_linear = mil.linear" in found.out
+    data = json.loads(run("check", "tiny.mlpackage", "good.mlpackage", "--inputs", "in.npz", "--json").out)
+    assert data["passed"] is data["outputs"][0]["passed"] is False
+    assert data["first"].startswith("first value that differs: %fc_linear")
+
+
+@pytest.mark.parametrize(
+    ("limits", "code"),
+    [
+        (("--rtol", "1e-9"), 1),
+        (("--rtol", "0.1"), 0),
+        (("--rtol", "1e-9", "--atol", "0.1"), 0),
+        (("--min-psnr", "150"), 1),
+        (("--min-psnr", "30"), 0),
+        (("--min-psnr", "30", "--rtol", "1e-9"), 1),
+    ],
+)
+def test_limits(run: Runner, package: Path, limits: tuple[str, ...], code: int) -> None:
+    assert run("check", "tiny.mlpackage", "models.py:tiny", *limits).code == code
+
+
+def test_metric_of_the_user(run: Runner, package: Path, folder: Path) -> None:
+    (folder / "metrics.py").write_text(
+        "def near(a, b):\n    return bool(abs(a['output'] - b['output']).max() < 0.1)\n"
+        "def far(a, b):\n    return not near(a, b)\n"
+        "def error(a, b):\n    return float(abs(a['output'] - b['output']).max())\n"
+        "def broken(a, b):\n    return a['nothing']\n"
+    )
+    command = ("check", "tiny.mlpackage", "models.py:tiny", "--metric")
+    near, far = run(*command, "metrics.py:near"), run(*command, "metrics.py:far")
+    assert (near.code, far.code) == (0, 1)
+    assert "metrics.py:near: True\n" in near.out
+    error = json.loads(run(*command, "metrics.py:error", "--json").out)
+    assert error["passed"] is True
+    assert 0 < error["metric"] < 0.1
+    broken = run(*command, "metrics.py:broken")
+    assert broken.code == 1
+    assert "the metric metrics.py:broken failed: KeyError: 'nothing'" in broken.err
+
+
+def test_check_compile_says_what_was_done(run: Runner, package: Path) -> None:
+    found = run("check", "tiny.mlpackage", "--compile")
+    assert found.code == 0
+    assert "typed anew for iOS18 by coremltools" in found.out or "compiled by" in found.out
+    if sys.platform != "darwin":
+        assert "not compiled: that needs macOS" in found.out
+        data = json.loads(run("check", "tiny.mlpackage", "--compile", "--json").out)
+        assert data["compiled"] is False
+        assert data["target"] == "iOS18"
+
+
+def test_check_stored_outputs(run: Runner, package: Path) -> None:
+    run("run", "tiny.mlpackage", "--inputs", "in.npz", "-o", "out.npz")
+    found = run("check", "tiny.mlpackage", "out.npz", "--inputs", "in.npz")
+    assert (found.code, found.err) == (0, "")
+    both = run("check", "out.npz", "out.npz", "--json")
+    assert json.loads(both.out)["outputs"][0]["psnr"] == "inf", "JSON has no infinity"
+    np.savez("other.npz", output=np.load("out.npz")["output"] + 1)
+    assert run("check", "other.npz", "out.npz").code == 1
+
+
+# -- passes ------------------------------------------------------------------------------------------
+
+
+def test_passes(run: Runner) -> None:
+    shown = run("passes")
+    assert shown.code == 0
+    for name in ("canonicalize", "lower-to-mil", "to-fp16", "default", "ane", "finish"):
+        assert any(line.startswith(name + " ") for line in shown.out.splitlines()), name
+    data = json.loads(run("passes", "--json").out)
+    assert data["passes"]["cse"]["fidelity"] == "exact"
+    assert set(data["pipelines"]) == {"default", "ane", "finish"}
+    one = run("passes", "fold-constants")
+    assert one.out.startswith("fold-constants: ")
+    assert "option:   budget (int, default " in one.out
+    found = json.loads(run("passes", "fold-constants", "--json").out)
+    assert found["options"]["budget"]["type"] == "int"
+    assert [rule["name"] for rule in json.loads(run("passes", "lower-to-mil", "--json").out)["rules"]]
+
+
+# -- analyze -----------------------------------------------------------------------------------------
+
+
+def analyzed(run: Runner, *arguments: str) -> tuple[int, dict[str, dict[str, Any]]]:
+    found = run("analyze", *arguments, "--json")
+    data = json.loads(found.out)
+    assert data["supported"] is (found.code == 0)
+    return found.code, {row["op"]: row for row in data["rows"]}
+
+
+def test_analyze_reports_every_unsupported_op(run: Runner, folder: Path) -> None:
+    code, found = analyzed(run, "models.py:unsupported")
+    assert code == 1
+    text = (folder / "models.py").read_text().splitlines()
+    for op, source in (("aten.i0.default", "torch.special.i0"), ("aten._linalg_svd.default", "torch.linalg.svdvals")):
+        assert found[op]["targets"] == []
+        assert found[op]["reason"] == "no rule lowers it"
+        assert "register_op" in found[op]["remedy"]
+        assert text[int(found[op]["places"][0].rpartition(":")[2]) - 1].find(source) > 0
+    assert found["nn.gru"]["targets"] == ["iOS18"]
+    assert found["aten.add.Tensor"]["targets"] == ["iOS15", "iOS16", "iOS17", "iOS18"]
+    shown = run("analyze", "models.py:unsupported")
+    assert shown.out.endswith(f"2 of {sum(row['count'] for row in found.values())} ops are not supported on iOS18\n")
+    first = [line.split()[0] for line in shown.out.splitlines()[1:4]]
+    assert first == ["aten._linalg_svd.default", "aten.i0.default", "nn.gru"], "what is missing stands first"
+
+
+@pytest.mark.parametrize("factory", ["wide_constant", "wide_buffer"])
+def test_analyze_goes_on_behind_a_constant_that_is_too_wide(run: Runner, factory: str) -> None:
+    code, found = analyzed(run, f"models.py:{factory}")
+    assert code == 1
+    wide = [row for row in found.values() if not row["targets"]]
+    assert len(wide) == 1
+    assert "1099511627776" in wide[0]["reason"]
+    assert "int32" in wide[0]["reason"]
+    assert "change the model there" in wide[0]["remedy"]
+    if factory == "wide_constant":
+        assert found["aten.relu.default"]["targets"] == ["iOS15", "iOS16", "iOS17", "iOS18"]
+
+
+def test_analyze_gru(run: Runner) -> None:
+    assert analyzed(run, "models.py:short_gru", "--target", "iOS15")[0] == 0
+    assert analyzed(run, "models.py:long_gru", "--target", "iOS18")[0] == 0
+    code, found = analyzed(run, "models.py:long_gru", "--target", "iOS17")
+    assert code == 1
+    assert found["nn.gru"]["missing"] == {"iOS15": 1, "iOS16": 1, "iOS17": 1}
+    shown = run("analyze", "models.py:long_gru", "--target", "iOS17")
+    line = shown.out.splitlines()[1]
+    assert "iOS18+" in line
+    assert line.count("--target iOS18") == 1
+    assert "models.py:" in line
+
+
+def test_analyze_counts_the_failing_ones_alone(run: Runner, folder: Path) -> None:
+    """Of two grus one is short enough to be written out."""
+    with (folder / "models.py").open("a") as file:
+        file.write(
+            "\n\nclass Both(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+            "        self.short, self.long = Gru(), Gru()\n\n    def forward(self, a, b):\n"
+            "        return self.short(a), self.long(b)\n\n\n"
+            "def both():\n    return Both(), (torch.randn(1, 3, 4), torch.randn(1, 40, 4))\n"
+        )
+    code, found = analyzed(run, "models.py:both", "--target", "iOS16")
+    assert code == 1
+    assert (found["nn.gru"]["count"], found["nn.gru"]["missing"]["iOS16"]) == (2, 1)
+    assert "(long.gru)" in found["nn.gru"]["places"][0], "the failing one stands first"
+    assert "1 of 2 ops is not supported on iOS16" in run("analyze", "models.py:both", "--target", "iOS16").out
+
+
+def test_analyze_mobile_network(run: Runner) -> None:
+    for target in ("iOS15", "iOS18"):
+        found = run("analyze", "models.py:mobile", "--target", target)
+        assert (found.code, found.err) == (0, "")
+        shown = rows(found.out)
+        assert shown["aten.conv2d.default"][:2] == ["3", "iOS15+"]
+        assert found.out.splitlines()[-1].startswith("all ")
+
+
+def test_analyze_package_and_text(run: Runner, package: Path, text: Path) -> None:
+    code, found = analyzed(run, "tiny.mlpackage")
+    assert code == 0
+    assert {"mil.linear", "mil.gelu", "mil.mul"} <= found.keys()
+    code, found = analyzed(run, "tiny.anec")
+    assert code == 0
+    assert {"aten.linear.default", "nn.gelu", "aten.mul.Tensor"} == found.keys()
+
+
+def test_analyze_package_of_a_later_target(run: Runner) -> None:
+    """A gru is one op from iOS18 on, whose form earlier targets do not take."""
+    assert run("compile", "models.py:long_gru", "-o", "gru.mlpackage", "--target", "iOS18").code == 0
+    assert analyzed(run, "gru.mlpackage", "--target", "iOS18")[0] == 0
+    code, found = analyzed(run, "gru.mlpackage", "--target", "iOS15")
+    assert code == 1
+    assert found["mil.gru"]["targets"] == ["iOS18"]
+    assert found["mil.gru"]["remedy"] == "--target iOS18"
+
+
+# -- what a person sees ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", NAMED)
+def test_help(run: Runner, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    found = run(command, "--help")
+    assert (found.code, found.err) == (0, "")
+    assert max(map(len, found.out.splitlines())) <= 106
+    assert "exit codes: 0 done, 1 the model or a check failed, 2 the call was wrong" in found.out
+    assert ("named pipelines:" in found.out) == ("--passes" in found.out)
+
+
+def test_every_command_is_tested_here() -> None:
+    actions = [action for action in make_parser()._actions if action.metavar == "COMMAND"]
+    assert actions[0].choices is not None
+    assert set(actions[0].choices) == set(NAMED)
+
+
+HEAVY = """
+import sys
+from anec.cli import main
+try:
+    main({arguments!r})
+except SystemExit:
+    pass
+heavy = sorted({{name.partition(".")[0] for name in sys.modules}} & {{"torch", "coremltools", "rich", "networkx"}})
+print(heavy, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["passes"], ["passes", "lower-to-mil"], ["diff", "tiny.anec", "tiny.anec"]]
+)
+def test_light_commands_load_no_framework(text: Path, arguments: list[str]) -> None:
+    command = [sys.executable, "-c", HEAVY.format(arguments=arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == "[]\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["passes"], "Remove ops and weights that nothing uses."),
+        (["run", "tiny.mlpackage", "--inputs", "in.npz"], "float32"),
+    ],
+)
+def test_on_a_terminal(package: Path, arguments: list[str], shown: str) -> None:
+    import pty
+
+    main, child = pty.openpty()
+    environment = {**os.environ, "COLUMNS": "140", "TERM": "xterm"}
+    command = [sys.executable, "-m", "anec", *arguments]
+    process = subprocess.Popen(command, stdout=child, stderr=child, stdin=child, env=environment)
+    os.close(child)
+    data = b""
+    # A closed terminal reads as an error on Linux, as the end elsewhere.
+    with contextlib.suppress(OSError):
+        while part := os.read(main, 4096):
+            data += part
+    os.close(main)
+    assert process.wait() == 0
+    text = data.decode()
+    assert shown in text
+    assert "Warning" not in text
+    assert "Traceback" not in text
+
+
+def test_nothing_but_its_own_words_on_stderr(folder: Path) -> None:
+    """Neither torch's nor coremltools' warnings, which appear at their first import."""
+    command = [sys.executable, "-m", "anec", "compile", "models.py:tiny"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert done.stdout.endswith("wrote tiny.mlpackage\n")
