@@ -39,7 +39,6 @@ from anec.passes.lower_to_mil.permutation import MAX_RANK, volume
 from anec.passes.lower_to_mil.shared import broadcast_to
 from anec.passes.lower_to_mil.typing import number, result_type, static, value
 from anec.pipeline.base import Context
-from anec.reference.evaluate import evaluate_constant
 from anec.rewrite import Rule, reject, rewrite
 
 if TYPE_CHECKING:
@@ -161,6 +160,8 @@ def _causal(op: Op, ctx: Context, query: Value, key: Value) -> Value:
 
 def _has_empty_rows(mask: Value, ctx: Context) -> bool | None:
     if is_constant(mask):
+        from anec.reference.evaluate import evaluate_constant  # loads torch
+
         return bool(_empty(evaluate_constant(mask, ctx.module)).any())
     return None
 

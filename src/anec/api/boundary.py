@@ -55,7 +55,7 @@ def check_states(graph: Graph, state: Mapping[str, torch.Tensor]) -> None:
 def _as_tensor(name: str, given: Any, value: Value) -> torch.Tensor:
     tensor = _read(name, given)
     # A number stands for the (1,) that Core ML has instead of rank 0.
-    return tensor.reshape(1) if tensor.ndim == 0 and value.rank == 1 else tensor
+    return tensor.reshape(1) if tensor.ndim == 0 and value.tensor.shape == (1,) else tensor
 
 
 def _read(name: str, given: Any) -> torch.Tensor:
