@@ -218,6 +218,9 @@ class _Lifter:
             _refuse_training(node, target)
             defn = registry.resolve(f"{library}.{packet}.{target._overloadname}")
             bound = self.arguments.bind(node, target, defn)
+            if packet == "rms_norm" and bound.get("eps") is None:
+                # torch's default is the dtype's own epsilon: write it down, or a wider judge takes another.
+                bound["eps"] = torch.finfo(results[0].dtype).eps
             types = tuple(self.type(result, f"a result of {target}", stem) for result in results)
             if f"{packet}.{target._overloadname}" == "lstm.input":
                 # Torch 2.7 traces the last states with an axis too many; they have the type of the first ones.

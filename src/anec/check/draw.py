@@ -35,7 +35,7 @@ def draw(
         value: its dtype and static shape decide.
         generator: what the numbers come from.
         domain: both ends included, infinite where there is none.
-        signed: whole numbers may be negative, unless they are positions.
+        signed: whole numbers that are no positions may be negative, and are not 0, by which nothing divides.
     """
     shape, dtype = value.shape, value.tensor.dtype
     if dtype.is_float:
@@ -44,7 +44,8 @@ def draw(
         limit = _index_limit(value)
         least = -limit if signed and dtype.range[0] < 0 and not _indexes(value) else 0
         low, high = (least, limit) if domain is None else _whole(domain, least, limit)
-        return torch.randint(low, max(high, low + 1), shape, generator=generator)
+        numbers = torch.randint(low, max(high, low + 1), shape, generator=generator)
+        return torch.where(numbers == 0, limit, numbers) if least < 0 and domain is None else numbers
     return torch.rand(shape, generator=generator) < 0.5
 
 

@@ -1,0 +1,216 @@
+"""Real rules, made wrong in one place each: the check of rewrites must blame rule and site."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import torch
+from anec import Context, Pass, Value, mil
+from anec.errors import CheckError
+from anec.ir.attrs import Literal
+from anec.ir.build import Builder
+from anec.ir.graph import Graph, Module, Op
+from anec.passes.lower_to_mil import families
+from anec.passes.mil_cleanup import affine, elementwise, pads, transposes
+from anec.passes.raise_nn import activations
+from anec.pipeline.checks import CheckRewrites
+from anec.pipeline.instruments import Verify
+from anec.pipeline.manager import Manager
+from anec.pipeline.spec import Step
+from anec.rewrite import Rule
+from anec.rewrite.driver import find_rule
+from anec.testing import module_of, single_op
+
+# Changes created ops, or gives another result.
+Edit = Callable[[list[Op]], "Value | None"]
+
+
+def one(ops: list[Op], root: str) -> Op:
+    """The first created op of this kind."""
+    return next(op for op in ops if op.defn.root == root)
+
+
+def attr(root: str, name: str, value: Any) -> Edit:
+    """Another value of an attribute."""
+    return lambda ops: one(ops, root).set_attr(name, value)
+
+
+def swap(root: str) -> Edit:
+    """The first two operands the other way round."""
+
+    def edit(ops: list[Op]) -> None:
+        op = one(ops, root)
+        first, second = op.operands[:2]
+        op.set_operand(0, second)
+        op.set_operand(1, first)
+
+    return edit
+
+
+def number(root: str, change: Callable[[Any], Any]) -> Edit:
+    """Another number in the first literal operand, or in the list it holds."""
+
+    def edit(ops: list[Op]) -> None:
+        op = one(ops, root)
+        index, literal = next((i, o) for i, o in enumerate(op.operands) if isinstance(o, Literal))
+        op.set_operand(index, Literal(change(literal.value), literal.dtype))
+
+    return edit
+
+
+def skip(root: str) -> Edit:
+    """The op left out: its users take its operand."""
+
+    def edit(ops: list[Op]) -> Value | None:
+        op = one(ops, root)
+        assert op.graph is not None
+        op.graph.replace(op.result, op.inputs[0])
+        return op.inputs[0] if op is ops[-1] else None
+
+    return edit
+
+
+def moved_slice(ops: list[Op]) -> None:
+    """One row further on."""
+    one(ops, "slice_by_index").set_operand(1, Literal((2, 0)))
+    one(ops, "slice_by_index").set_operand(2, Literal((5, 0)))
+
+
+def truncating(mod: Op) -> Value:
+    """C's remainder: it has the sign of x, not that of y."""
+    x, y = mod.inputs
+    return mil.select(mil.less(x, 0), mil.sub(mod.result, y), mod.result)
+
+
+def mutated(rule: Rule, edit: Edit) -> Rule:
+    """The rule, with what it builds changed before anybody sees it."""
+
+    def function(**arguments: Any) -> Any:
+        result = rule.function(**arguments)
+        return edit(Builder.current("mutation").created) or result
+
+    return replace(rule, function=function)
+
+
+def lowering(name: str) -> Rule:
+    return find_rule(families.rules(), name)
+
+
+def op(name: str, *args: Any, weights: tuple[str, ...] = (), **kwargs: Any) -> Module:
+    return single_op(name, *args, weights=weights, **kwargs)[0]
+
+
+def ops_of(function: Callable[..., Value], *tensors: torch.Tensor, weights: tuple[int, ...] = ()) -> Module:
+    return module_of(function, *tensors, weights=weights)[0]
+
+
+def whole(*shape: int, low: int = -5) -> torch.Tensor:
+    return torch.randint(low, 6, shape).int()
+
+
+@dataclass(frozen=True)
+class Case:
+    """A rule, a module it fires on, and a mistake."""
+
+    title: str
+    rule: Callable[[], Rule]
+    module: Callable[[], Module]
+    edit: Edit
+
+
+r = torch.rand
+PADS = dict(stride=[1, 1], padding=[1, 1])
+CASES = [
+    Case("wrong axis", lambda: lowering("softmax"), lambda: op("aten.softmax.int", r(4, 4), 1), attr("softmax", "axis", 0)),
+    Case("swapped operands", lambda: lowering("sub"), lambda: op("aten.sub.Tensor", r(3, 4), r(3, 4)), swap("sub")),
+    Case("dropped epsilon", lambda: lowering("lower_layer_norm"),
+         lambda: op("nn.layer_norm", r(2, 5), r(5), r(5), weights=("weight", "bias"), axes=[-1], epsilon=1e-5),
+         attr("layer_norm", "epsilon", 1e-12)),
+    Case("another approximation", lambda: lowering("lower_gelu"), lambda: op("nn.gelu", r(2, 5)),
+         attr("gelu", "mode", "TANH_APPROXIMATION")),
+    Case("pad off by one", lambda: lowering("convolution"),
+         lambda: op("aten.conv2d.default", r(1, 2, 6, 6), r(3, 2, 3, 3), r(3), weights=("weight", "bias"), **PADS),
+         attr("conv", "pad", (0, 2, 1, 1))),
+    Case("padding not counted", lambda: lowering("avg_pool"),
+         lambda: op("aten.avg_pool2d.default", r(1, 2, 6, 6), [3, 3], [2, 2], [1, 1]),
+         attr("avg_pool", "exclude_padding_from_average", True)),
+    Case("wrong permutation", lambda: lowering("permute"), lambda: op("aten.transpose.int", r(3, 3, 3), 0, 1),
+         attr("transpose", "perm", (2, 1, 0))),
+    Case("slice off by one", lambda: lowering("slice_"), lambda: op("aten.slice.Tensor", r(6, 3), 0, 1, 4),
+         moved_slice),
+    Case("pieces in another order", lambda: lowering("cat"), lambda: op("aten.cat.default", [r(2, 3), r(2, 3)], 0),
+         swap("concat")),
+    Case("mean over the wrong axis", lambda: lowering("lower_mean"), lambda: op("aten.mean.dim", r(3, 3), [0]),
+         attr("reduce_mean", "axes", (1,))),
+    Case("branches swapped", lambda: lowering("div_mode"),
+         lambda: op("aten.div.Tensor_mode", r(3, 3), r(3, 3), rounding_mode="trunc"),
+         lambda ops: one(ops, "less").set_operand(1, Literal(0.5))),
+    Case("missing correction", lambda: lowering("variance"),
+         lambda: op("aten.var.correction", r(3, 4), [1], correction=1), skip("mul")),
+    Case("wrong constant", lambda: lowering("variance"),
+         lambda: op("aten.var.correction", r(3, 4), [1], correction=1), number("mul", lambda n: n * (1 + 1e-8))),
+    Case("division of whole numbers that rounds to zero", lambda: lowering("remainder"),
+         lambda: op("aten.remainder.Tensor", whole(3, 3), whole(3, 3, low=1)),
+         lambda ops: truncating(one(ops, "mod"))),
+    Case("bound off by one unit", lambda: lowering("clamp"), lambda: op("aten.hardtanh.default", r(3, 4), -0.5, 0.5),
+         attr("clip", "beta", 0.5000001)),
+    Case("transposes composed the wrong way round", lambda: transposes.merge_transposes,
+         lambda: ops_of(lambda a: mil.transpose(mil.transpose(a, perm=[1, 2, 0]), perm=[1, 0, 2]), r(3, 3, 3)),
+         attr("transpose", "perm", (1, 0, 2))),
+    Case("pad on the other side", lambda: pads.pad_in_conv,
+         lambda: ops_of(lambda a, w: mil.conv(mil.pad(a, [0, 0, 0, 0, 1, 0, 1, 0]), w), r(1, 2, 5, 5), r(3, 2, 3, 3), weights=(1,)),
+         attr("conv", "pad", (0, 1, 0, 1))),
+    Case("factors added", lambda: elementwise.merge_scales,
+         lambda: ops_of(lambda a: mil.mul(mil.mul(a, 2.0), 5.0), r(3, 4)), number("mul", lambda n: 7.0)),
+    Case("batch norm without its mean", lambda: affine.fold_batch_norm,
+         lambda: ops_of(lambda a, w, m, v: mil.batch_norm(mil.conv(a, w), m, v, epsilon=1e-3), r(1, 2, 4, 4), r(3, 2, 1, 1), r(3), r(3) + 0.5,
+                        weights=(1, 2, 3)), number("mul", lambda n: n * 0.5)),
+    Case("other form of gelu", lambda: activations.raise_gelu, lambda: op("aten.gelu.default", r(2, 3), approximate="tanh"),
+         attr("gelu", "approximate", "none")),
+]  # fmt: skip
+
+
+def check(rule: Rule, module: Module) -> CheckRewrites:
+    """Run a pass of this rule under the check."""
+
+    @dataclass
+    class OneRule(Pass):
+        """Applies the rule of a test."""
+
+        name = "one-rule"
+
+        def run(self, graph: Graph, ctx: Context) -> None:
+            ctx.rewrite([rule], opts=self, narrow=True)
+
+    checking = CheckRewrites()
+    Manager([Verify(), checking]).run(module, (Step(OneRule()),))
+    return checking
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.title)
+def test_the_rule_as_it_is_passes(case: Case) -> None:
+    rule = case.rule()
+    checking = check(rule, case.module())
+    assert checking.counts.checked >= 1, f"{rule.name} did not fire"
+    assert not checking.counts.unchecked
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.title)
+def test_the_mutated_rule_is_caught(case: Case) -> None:
+    rule = case.rule()
+    module = case.module()
+    site = module.main.outputs[0].name
+    with pytest.raises(CheckError) as caught:
+        check(mutated(rule, case.edit), module)
+    error = caught.value
+    assert error.rule == rule.name
+    assert error.pass_name == "one-rule"
+    assert error.message.startswith(f"the rule {rule.name} changes the numbers at %{site}: ")
+    assert error.window is not None
+    assert error.window.startswith("before:\n")
+    assert "\nafter:\n" in error.window
+    assert "\nwith:\n%" in error.window
+    assert error.hint == f"the rule stands at {rule.place}"
