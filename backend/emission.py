@@ -15,11 +15,12 @@ import numpy as np
 
 from anec.backend.constants import Constants, MemoryStore, Store, constant_values
 from anec.backend.legal import check_boundary, check_dialect, check_op, refuse
-from anec.backend.literals import attr_value, domain_dtypes, literal_value
+from anec.backend.literals import attr_value, literal_value
 from anec.backend.quiet import Builder, Function, Program, quiet, types
 from anec.backend.shapes import mil_shape
 from anec.backend.target import available_target, builtin, dtype_of_builtin, numpy_dtype, opset
 from anec.errors import AnecError, UnsupportedError
+from anec.ir.attr_types import domain_dtypes
 from anec.ir.attrs import Literal
 from anec.ir.graph import Graph, Module, Op, Value, legal_name
 from anec.ir.opdef import Kind, Param, Version

@@ -10,10 +10,11 @@ import numpy as np
 
 from anec.backend.target import mil_name
 from anec.errors import AnecError
+from anec.ir.attr_types import attr_dtype, leaves
 from anec.ir.attrs import Attr, Literal, format_attr
 from anec.ir.dims import Expr
-from anec.ir.graph import Op, Value
-from anec.ir.opdef import Kind, Param
+from anec.ir.graph import Op
+from anec.ir.opdef import Param
 from anec.ir.types import DType
 
 _NUMPY = {
@@ -60,61 +61,6 @@ def attr_value(op: Op, param: Param, value: Attr, dtypes: Mapping[str, DType]) -
     return to_numpy(value, attr_dtype(op, param, value, dtypes), f"{op.name}: {param.name}")
 
 
-def attr_dtype(op: Op, param: Param, value: Attr, dtypes: Mapping[str, DType]) -> DType:
-    """The dtype of a numeric attribute: its domain's, the only one allowed, or what the value suggests.
-
-    A float goes with the op's first float operand (an epsilon with x where there is no gamma), but
-    stays f32 where that operand's dtype would make it 0 or infinite.
-    """
-    if param.domain is not None and param.domain in dtypes:
-        return dtypes[param.domain]
-    allowed = param.dtypes
-    if len(allowed) == 1:
-        return allowed[0]
-    number = first_number(value)
-    if isinstance(number, bool) and (not allowed or DType.BOOL in allowed):
-        return DType.BOOL
-    if isinstance(number, int) and (not allowed or DType.I32 in allowed):
-        return DType.I32
-    wide = DType.F32 if not allowed or DType.F32 in allowed else allowed[0]
-    for operand in op.inputs:
-        dtype = operand.tensor.dtype
-        if dtype.is_float and (not allowed or dtype in allowed):
-            return wide if dtype is DType.F16 and not _survives(value) else dtype
-    return wide
-
-
-def _survives(value: Attr) -> bool:
-    """True when no number becomes 0 or infinite in float16."""
-    with np.errstate(over="ignore"):
-        wide = np.array(value, np.float64)
-        narrow = wide.astype(np.float16)
-    return bool(np.array_equal(wide == 0, narrow == 0) and np.array_equal(np.isinf(wide), np.isinf(narrow)))
-
-
-def first_number(value: Attr) -> Attr:
-    """The first leaf of nested tuples."""
-    while isinstance(value, tuple) and value:
-        value = value[0]
-    return value
-
-
-def domain_dtypes(op: Op, params: tuple[Param, ...]) -> dict[str, DType]:
-    """The dtype of each type domain, from the values (else the typed literals) that take part in it."""
-    values: dict[str, DType] = {}
-    literals: dict[str, DType] = {}
-    for param in params:
-        if param.domain is None or param.kind is Kind.ATTR:
-            continue
-        for index in op.slot(param.name):
-            operand = op.operands[index]
-            if isinstance(operand, Value):
-                values.setdefault(param.domain, operand.tensor.dtype)
-            elif isinstance(operand, Literal) and operand.dtype is not None:
-                literals.setdefault(param.domain, operand.dtype)
-    return {**literals, **values}
-
-
 def to_numpy(value: Attr, dtype: DType, what: str) -> Any:
     """Nested tuples of numbers as an array of ``dtype``; one number as a numpy scalar.
 
@@ -123,19 +69,13 @@ def to_numpy(value: Attr, dtype: DType, what: str) -> Any:
     """
     if dtype not in _NUMPY:
         raise AnecError(f"{what}: Core ML has no constants of {dtype}")
-    for leaf in _leaves(value):
+    for leaf in leaves(value):
         _check(leaf, dtype, what)
     try:
         array: np.ndarray[Any, Any] = np.array(value, _NUMPY[dtype])
     except ValueError as error:
         raise AnecError(f"{what}: {format_attr(value)} is ragged") from error
     return array[()] if array.ndim == 0 else array
-
-
-def _leaves(value: Attr) -> list[Attr]:
-    if isinstance(value, tuple):
-        return [leaf for item in value for leaf in _leaves(item)]
-    return [value]
 
 
 def _check(leaf: Attr, dtype: DType, what: str) -> None:

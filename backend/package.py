@@ -19,6 +19,7 @@ from anec.backend.proto import serialize, to_spec
 from anec.backend.target import opset
 from anec.errors import AnecError
 from anec.ir.graph import Module
+from anec.ir.weights import FileData, TensorData
 
 _AUTHOR = "com.apple.CoreML"
 # The manifest's identifiers must be unique in it, not in the world: they follow from the names.
@@ -78,11 +79,17 @@ def _manifest(stage: Path) -> str:
 
 
 def _pin(module: Module, destination: Path) -> None:
-    """Map the weights that lie in the package about to be replaced, so that they outlive it."""
+    """Map the weights that lie in the package about to be replaced, so that they outlive it.
+
+    Their place in the file is forgotten: behind it there will be other bytes.
+    """
     for weight in module.weights.values():
         place = getattr(weight.data, "path", None)
-        if isinstance(place, Path) and destination in place.parents:
-            weight.tensor()
+        if not isinstance(place, Path) or destination not in place.parents:
+            continue
+        tensor = weight.tensor()
+        if isinstance(weight.data, FileData):
+            weight.data = TensorData(tensor)
 
 
 @contextmanager

@@ -10,11 +10,11 @@ from typing import Any
 
 from anec.backend.describe import read_port, read_types
 from anec.backend.features import port_kind, ranges
-from anec.backend.literals import attr_dtype, domain_dtypes
 from anec.backend.target import dtype_of_proto
 from anec.backend.values import Constant, read_value
 from anec.dialects import mil
 from anec.errors import AnecError, UnsupportedError
+from anec.ir.attr_types import attr_dtype, domain_dtypes
 from anec.ir.attrs import Literal, same_attr
 from anec.ir.build import infer_types
 from anec.ir.dims import Bounds, Dim, Expr, symbol

@@ -46,7 +46,7 @@ def export(name: str, path: Path) -> None:
 
     model, args = build(name)
     with torch.no_grad():
-        torch.export.save(torch.export.export(model, args).run_decompositions({}), path)
+        torch.export.save(torch.export.export(model, args), path)
 
 
 def anonymous_bytes() -> int:
@@ -96,7 +96,7 @@ def worker(tool: str, path: Path, out: Path) -> None:
     small = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU())
     tiny = torch.export.export(small, (torch.randn(1, 3, 8, 8),)).run_decompositions({})
     run(tiny, out.with_name("tiny.mlpackage"))
-    program = torch.export.load(path)
+    program = torch.export.load(path).run_decompositions({})
     with Peak() as memory:
         start = time.process_time()
         run(program, out)

@@ -70,7 +70,8 @@ class _Archive:
 
 def _open(path: Path) -> _Archive:
     try:
-        listed = zipfile.ZipFile(path).namelist()
+        with zipfile.ZipFile(path) as archive:
+            listed = archive.namelist()
     except (OSError, zipfile.BadZipFile) as error:
         raise UsageError(f"{path.name} is not a .pt2 archive: {error}", where=str(path)) from error
     # Two readers must see the same bytes: torch's looks names up without regard to case.

@@ -28,7 +28,9 @@ OPS = (
 
 identifiers = st.from_regex(r"[A-Za-z_][A-Za-z_0-9]{0,6}", fullmatch=True)
 # Quotes, comment signs, line ends of every kind, other scripts, lone surrogates.
-texts = st.text(max_size=12) | st.sampled_from(['a "b"; %c', "x // y\n", "\u2028\x85\r\x1c", "日本 \U0001f600", "\ud800", "\\", ""])
+texts = st.text(max_size=12) | st.sampled_from(
+    ['a "b"; %c', "x // y\n", "\u2028\x85\r\x1c", "日本 \U0001f600", "\ud800", "\\", ""]
+)
 floats = st.floats(width=64) | st.sampled_from([0.0, -0.0, float("inf"), -float("inf"), float("nan"), 1e-45, 1.702])
 numbers = st.booleans() | st.integers(-(2**63), 2**63 - 1) | floats
 dtypes = st.sampled_from(list(DType))
@@ -88,7 +90,9 @@ def ports(draw: st.DrawFn, name: str, type_: Type) -> Port:
 def _fill(draw: st.DrawFn, graph: Graph, module: Module) -> None:
     for name in draw(st.lists(identifiers, max_size=3, unique=True)):
         graph.add_input(name, draw(types))
-    for weight in draw(st.lists(st.sampled_from(list(module.weights.values())), unique=True) if module.weights else st.just([])):
+    for weight in draw(
+        st.lists(st.sampled_from(list(module.weights.values())), unique=True) if module.weights else st.just([])
+    ):
         graph.add_weight(weight, draw(st.none() | identifiers))
     for _ in range(draw(st.integers(0, 5))):
         _append(draw, graph, resolve(draw(st.sampled_from(OPS))))
@@ -96,7 +100,9 @@ def _fill(draw: st.DrawFn, graph: Graph, module: Module) -> None:
     graph.outputs = [draw(st.sampled_from(values)) for _ in range(draw(st.integers(0, 3)) if values else 0)]
     if draw(st.booleans()):
         names = draw(st.lists(identifiers, min_size=3, max_size=3, unique=True))
-        graph.signature.inputs = [draw(ports(v.name if draw(st.booleans()) else v.name + "_", v.type)) for v in graph.inputs]
+        graph.signature.inputs = [
+            draw(ports(v.name if draw(st.booleans()) else v.name + "_", v.type)) for v in graph.inputs
+        ]
         graph.signature.outputs = [draw(ports(n, v.type)) for n, v in zip(names, graph.outputs, strict=False)]
     graph.signature.notes = draw(st.lists(texts, max_size=2))
 
@@ -136,7 +142,9 @@ def modules(draw: st.DrawFn) -> Module:
         lower = draw(st.integers(0, 9))
         module.dims[name] = Bounds(lower, draw(st.none() | st.integers(lower, 512)))
     for name in draw(st.lists(texts, max_size=3, unique=True)):
-        module.add_weight(Weight(name, draw(st.builds(TensorType, dtypes, st.lists(st.integers(0, 4), max_size=3).map(tuple)))))
+        module.add_weight(
+            Weight(name, draw(st.builds(TensorType, dtypes, st.lists(st.integers(0, 4), max_size=3).map(tuple))))
+        )
     module.meta = draw(st.dictionaries(texts, texts, max_size=2))
     for name in draw(st.lists(identifiers, min_size=1, max_size=2, unique=True)):
         graph = module.functions[name] = Graph(name)

@@ -1,8 +1,8 @@
 """Fuse the sigmoid form of GELU.
 
-    %1 = mil.mul(%x, 1.702)
-    %2 = mil.sigmoid(%1)             ->      %3 = mil.gelu(%x) {mode="SIGMOID_APPROXIMATION"}
-    %3 = mil.mul(%x, %2)
+%1 = mil.mul(%x, 1.702)
+%2 = mil.sigmoid(%1)             ->      %3 = mil.gelu(%x) {mode="SIGMOID_APPROXIMATION"}
+%3 = mil.mul(%x, %2)
 """
 
 from anec import Pass, Value, mil, register, rewrite, var

@@ -14,5 +14,12 @@ class QuickGelu(torch.nn.Module):
 
 def model() -> tuple[torch.nn.Module, tuple[torch.Tensor]]:
     torch.manual_seed(0)
-    layers = [torch.nn.Linear(8, 16), QuickGelu(), torch.nn.Linear(16, 16), QuickGelu(), torch.nn.Linear(16, 8), QuickGelu(1.5)]
+    layers = [
+        torch.nn.Linear(8, 16),
+        QuickGelu(),
+        torch.nn.Linear(16, 16),
+        QuickGelu(),
+        torch.nn.Linear(16, 8),
+        QuickGelu(1.5),
+    ]
     return torch.nn.Sequential(*layers).eval(), (torch.randn(2, 8),)

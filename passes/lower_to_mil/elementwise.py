@@ -133,7 +133,7 @@ def remainder(op: Op) -> Value:
 def fmod(op: Op) -> Value:
     """The sign of the dividend: sign(a) * (|a| mod |b|), which rounds nowhere."""
     left, right = pair(op, result_type(op).dtype)
-    divisor = Literal(abs(right.value)) if isinstance(right, Literal) else mil.abs(right)  # type: ignore[arg-type]
+    divisor = Literal(abs(right.value)) if isinstance(right, Literal) else mil.abs(right)  # type: ignore[arg-type]  # a number
     return mil.mul(mil.sign(left), mil.mod(mil.abs(left), divisor))
 
 

@@ -248,7 +248,7 @@ def scatter(op: Op, ctx: Context) -> Value:
         given = source(op, "src")
         updates = cut_to(given if given.rank else mil.expand_dims(given, axes=(0,)), index)
     else:
-        updates = filled(static(index.tensor), argument(op, "value").value, x.tensor.dtype)  # type: ignore[union-attr]
+        updates = filled(static(index.tensor), argument(op, "value").value, x.tensor.dtype)  # type: ignore[union-attr]  # a literal
     mode = "add" if op.defn.root == "scatter_add" else "update"
     if "reduce" in op.defn.by_name:
         mode = _MODES[str(op.attr("reduce"))]

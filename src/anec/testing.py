@@ -100,7 +100,7 @@ def assert_same_numbers(
     for (name, a), b in zip(before.items(), after.values(), strict=True):
         left, right = a.to(torch.float64), b.to(torch.float64)
         assert left.shape == right.shape, f"{name}: {tuple(left.shape)} became {tuple(right.shape)}"
-        torch.testing.assert_close(right, left, rtol=rtol, atol=atol, equal_nan=True, msg=lambda m: f"{name}: {m}")  # noqa: B023
+        torch.testing.assert_close(right, left, rtol=rtol, atol=atol, equal_nan=True, msg=lambda m: f"{name}: {m}")  # noqa: B023  # called at once
 
 
 def assert_legal(module: Module) -> None:

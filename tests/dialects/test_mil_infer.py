@@ -6,6 +6,7 @@ import random
 from typing import Any
 
 import pytest
+
 from anec.dialects import mil
 from anec.dialects.mil_infer import RULES, broadcast
 from anec.errors import AnecError

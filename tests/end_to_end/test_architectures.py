@@ -12,7 +12,9 @@ from anec.check.metrics import compare
 from end_to_end.zoo import MODELS
 
 
-def eager(model: torch.nn.Module, args: tuple[torch.Tensor, ...], kwargs: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+def eager(
+    model: torch.nn.Module, args: tuple[torch.Tensor, ...], kwargs: dict[str, torch.Tensor]
+) -> list[torch.Tensor]:
     with torch.no_grad():
         result = model(*args, **kwargs)
     if isinstance(result, torch.Tensor):
@@ -30,7 +32,7 @@ def test_agrees_with_eager(name: str, batch: int, tmp_path: Path) -> None:
         path = tmp_path / f"{name}-{precision}.mlpackage"
         anec.compile(program, passes="default,ane", precision=precision).save(path)
         loaded = anec.load(path)
-        outputs = loaded.run({k: v for k, v in zip(loaded.input_names, (*args, *kwargs.values()), strict=True)})
+        outputs = loaded.run(dict(zip(loaded.input_names, (*args, *kwargs.values()), strict=True)))
         assert len(outputs) == len(expected)
         for (output, array), wanted in zip(outputs.items(), expected, strict=True):
             metric = compare(output, torch.from_numpy(array), wanted)

@@ -59,7 +59,9 @@ def bert(batch: int) -> Case:
     from transformers import BertConfig, BertModel
 
     torch.manual_seed(1)
-    config = BertConfig(vocab_size=200, hidden_size=48, num_hidden_layers=3, num_attention_heads=4, intermediate_size=96)
+    config = BertConfig(
+        vocab_size=200, hidden_size=48, num_hidden_layers=3, num_attention_heads=4, intermediate_size=96
+    )
     model = perturb(BertModel(config), seed=2)
     return model, (), {"input_ids": _tokens(batch, 17, 200), "attention_mask": _padded(batch, 17)}
 

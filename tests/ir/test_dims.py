@@ -77,7 +77,9 @@ def test_normal_form(dim: Dim, text: str) -> None:
     assert str(dim) == text
 
 
-@pytest.mark.parametrize("text", ["", "+", "S+", "(S", "S)", "2S", "S..T", "max(S)", "max(S,", "S**2", "1//0", "S%0", "é$"])
+@pytest.mark.parametrize(
+    "text", ["", "+", "S+", "(S", "S)", "2S", "S..T", "max(S)", "max(S,", "S**2", "1//0", "S%0", "é$"]
+)
 def test_what_is_no_dimension(text: str) -> None:
     with pytest.raises(AnecError):
         parse_dim(text)

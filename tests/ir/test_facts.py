@@ -37,7 +37,12 @@ def constant(graph: Graph, module: Module, numbers: torch.Tensor, name: str = "w
 
 
 @settings(max_examples=80, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(UNARY + BINARY), st.integers(0, 99), st.integers(0, 99)), min_size=1, max_size=8), st.integers(0, 9))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(UNARY + BINARY), st.integers(0, 99), st.integers(0, 99)), min_size=1, max_size=8
+    ),
+    st.integers(0, 9),
+)
 def test_ranges_hold(program: list[tuple[str, int, int]], seed: int) -> None:
     torch.manual_seed(seed)
     graph = Graph()
@@ -48,7 +53,11 @@ def test_ranges_hold(program: list[tuple[str, int, int]], seed: int) -> None:
             values.append(build(name, values[a % len(values)], values[b % len(values)]))
     graph.outputs = values
     facts = Facts(graph)
-    for numbers in (torch.randn(2, 3), torch.zeros(2, 3), torch.tensor([1e4, -1e4, 0.5, -0.5, 1.0, 80.0]).reshape(2, 3)):
+    for numbers in (
+        torch.randn(2, 3),
+        torch.zeros(2, 3),
+        torch.tensor([1e4, -1e4, 0.5, -0.5, 1.0, 80.0]).reshape(2, 3),
+    ):
         outputs = evaluate(module, {"x": numbers}, precision=DOUBLE)
         for value, result in zip(values, outputs.values(), strict=True):
             found = facts.range(value)
@@ -67,7 +76,12 @@ def build(name: str, x: Value, y: Value) -> Value:
         return getattr(mil, name)(x, y)
     if name in ("reduce_mean", "reduce_max"):
         return mil.add(getattr(mil, name)(x, axes=[0], keep_dims=True), mil.mul(x, 0.0))
-    arguments = {"softmax": {"axis": 1}, "transpose": {"perm": [1, 0]}, "reshape": {"shape": [3, 2]}, "rsqrt": {"epsilon": 1e-5}}
+    arguments = {
+        "softmax": {"axis": 1},
+        "transpose": {"perm": [1, 0]},
+        "reshape": {"shape": [3, 2]},
+        "rsqrt": {"epsilon": 1e-5},
+    }
     made = getattr(mil, name)(x, **arguments.get(name, {}))
     return mil.reshape(made, [2, 3]) if name in ("transpose", "reshape") else made
 

@@ -13,7 +13,12 @@ GOOD = HEAD + "func main(%x: f32[2]) -> (%y: f32[2]) {\n  %y = mil.relu(%x) : f3
 
 
 def body(*lines: str) -> str:
-    return HEAD + "func main(%x: f32[2]) -> (%y: f32[2]) {\n" + "".join(f"  {line}\n" for line in lines) + "  return %y\n}\n"
+    return (
+        HEAD
+        + "func main(%x: f32[2]) -> (%y: f32[2]) {\n"
+        + "".join(f"  {line}\n" for line in lines)
+        + "  return %y\n}\n"
+    )
 
 
 BAD = [

@@ -36,7 +36,7 @@ def example() -> Module:
     return module
 
 
-TEXT = '''anec 1
+TEXT = """anec 1
 module target=iOS17
 meta "author" = "a \\"b\\""
 
@@ -49,7 +49,7 @@ func main(%x: f32[2,4] {path="args[0]"}) -> (%output0: f32[2,2], %output1: f32[2
   %reshape = mil.reshape(%reduce_sum, []) : f32[]
   return %split, %split_1, %reshape
 }
-'''
+"""
 
 
 def test_canonical_text() -> None:
@@ -86,7 +86,15 @@ def test_ports_say_all() -> None:
 
 def broken_graphs() -> list[tuple[str, Module]]:
     found = []
-    for name in ("other graph", "no results", "odd attributes", "unregistered", "no names", "half a signature", "cut list"):
+    for name in (
+        "other graph",
+        "no results",
+        "odd attributes",
+        "unregistered",
+        "no names",
+        "half a signature",
+        "cut list",
+    ):
         module = example()
         graph = module.main
         first = graph.first

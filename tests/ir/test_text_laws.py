@@ -15,7 +15,9 @@ from anec.ir.types import Type
 from anec.pipeline.clone import clone
 from random_ir import attrs, literals, modules, types
 
-laws = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+laws = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 
 
 def read_attr(text: str) -> Attr:

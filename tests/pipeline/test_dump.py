@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import anec
 import numpy as np
 import pytest
 import torch
+
+import anec
 from anec import Context, Pass, mil, register, rewrite, var
 from anec.cli import main
 from anec.errors import AnecError

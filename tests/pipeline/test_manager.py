@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import anec
 import pytest
 import torch
+
+import anec
 from anec import Context, Pass, mil, rewrite, var
 from anec.api.text import optimize
 from anec.check.fidelity import Close, Lossy

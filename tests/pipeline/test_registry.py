@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import anec
 import pytest
+
+import anec
 from anec import Pass, mil, rewrite, var
 from anec.errors import UsageError
 from anec.pipeline import registry

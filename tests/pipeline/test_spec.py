@@ -8,15 +8,25 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from anec.errors import UsageError
 from anec.pipeline import registry
 from anec.pipeline.base import Lossy, Pass
 from anec.pipeline.options import canonical, convert, format_option
 from anec.pipeline.spec import (
-    DropSpec, FixSpec, FixStep, Item, PassSpec, build, flatten, format_pipeline, make_pass, parse_pipeline,
+    DropSpec,
+    FixSpec,
+    FixStep,
+    Item,
+    PassSpec,
+    build,
+    flatten,
+    format_pipeline,
+    make_pass,
+    parse_pipeline,
 )  # fmt: skip
-from hypothesis import given
-from hypothesis import strategies as st
 
 names = st.from_regex(r"[a-z][a-z0-9]{0,4}(-[a-z0-9]{1,4}){0,2}", fullmatch=True).filter(lambda name: name != "fix")
 values = st.recursive(

@@ -98,7 +98,14 @@ def test_numbers_of_every_kind(wanted: float, number: float, hit: bool) -> None:
 
 @pytest.mark.parametrize(
     ("shape", "number", "hit"),
-    [((), 2.0, True), ((1,), 2.0, True), ((1, 1), 2.0, True), ((2,), 2.0, False), ((1,), 3.0, False), ((1, 1, 1), 2.0, False)],
+    [
+        ((), 2.0, True),
+        ((1,), 2.0, True),
+        ((1, 1), 2.0, True),
+        ((2,), 2.0, False),
+        ((1,), 3.0, False),
+        ((1, 1, 1), 2.0, False),
+    ],
 )
 def test_numbers_match_weights_of_one_element(shape: tuple[int, ...], number: float, hit: bool) -> None:
     """One with more axes than the other operand decides the result's rank, and is no plain number."""
@@ -161,7 +168,9 @@ def test_what_is_not_mentioned_must_be_at_its_default() -> None:
 
 
 def test_rest_lets_it_be_anything() -> None:
-    free = rewrite(aten.linear.default(x, rest))(lambda x, op: aten.sigmoid.default(aten.mm.default(x, aten.t.default(op.value("weight")))))
+    free = rewrite(aten.linear.default(x, rest))(
+        lambda x, op: aten.sigmoid.default(aten.mm.default(x, aten.t.default(op.value("weight"))))
+    )
     assert run(module_of(linear, "f32[2,3]", "f32[4,3]", "f32[4]"), free).fired == {free.name: 2}
     scaled = rewrite(aten.add.Tensor(x, y, rest))(lambda x, y: aten.sub.Tensor(x, y))
     assert fires(scaled, lambda a: aten.add.Tensor(a, a, alpha=2))
@@ -235,7 +244,9 @@ def test_a_result_by_its_index(index: int) -> None:
 
 
 def test_constants_only() -> None:
-    rule = rewrite(mil.add(x, constant("c")))(lambda x, c: mil.sub(x, mil.mul(c, -1.0) if isinstance(c, Value) else -c.value))
+    rule = rewrite(mil.add(x, constant("c")))(
+        lambda x, c: mil.sub(x, mil.mul(c, -1.0) if isinstance(c, Value) else -c.value)
+    )
     assert fires(rule, lambda a: mil.add(a, 2.0))
     assert not fires(rule, lambda a: mil.add(a, mil.tanh(a)))
 

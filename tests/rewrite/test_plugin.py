@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import anec
 import torch
+
+import anec
 from anec import mil
 from anec.pipeline import registry
 from anec.reference.call import DOUBLE

@@ -129,11 +129,12 @@ def _convert_float(name: str, tensor: torch.Tensor, dtype: DType) -> torch.Tenso
 
 
 def restore_outputs(graph: Graph, outputs: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
-    """The outputs as arrays; what torch has as rank 0 is rank 0 again."""
+    """The outputs as arrays of the caller's own; what torch has as rank 0 is rank 0 again."""
     ranks = {port.name: tensor_type(port.type).rank for port in graph.signature.outputs}
     found = {}
     for name, tensor in outputs.items():
         if ranks.get(name) == 0 and tensor.numel() == 1:
             tensor = tensor.reshape(())
-        found[name] = (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
+        # A copy: what a program passes through is a weight, an input or a state itself.
+        found[name] = (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy().copy()
     return found

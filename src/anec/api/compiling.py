@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,8 +15,6 @@ from anec.pipeline.instruments import DumpWhen
 from anec.pipeline.manager import Instrument, Manager, Report
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import torch
 
     from anec.frontend import Lifted, Source
@@ -133,7 +130,6 @@ def compile_source(
         hint = "close over the values in the module, so that forward does not take them"
         raise UnsupportedError(f"{what}= is not supported yet", hint=hint)
     lifted = lift_source(source, target)
-    # The model's own parameters are the weights: nothing may train while passes look at them.
     reference = eager_outputs(source, lifted) if check in ("numerics", "all") else None
     inputs = lifted.inputs or None
     watchers = settings.instruments(
@@ -163,28 +159,24 @@ def lift_source(source: Source, target: str) -> Lifted:
 
 
 def eager_outputs(source: Source, lifted: Lifted) -> dict[str, torch.Tensor]:
-    """What the torch model itself gives for the example inputs, by public output name."""
+    """What the torch model itself gives for the example inputs, by public output name.
+
+    It runs in eval mode, as export sees it, and on copies of its buffers: one that forward writes
+    (a counter, a cache) is for the caller as it was.
+    """
     import torch
 
+    from anec.frontend import evaluating
+
     model = source.model
+    args, kwargs = source.args, dict(source.kwargs or {})
     if isinstance(model, torch.export.ExportedProgram):
-        example: tuple[Any, Any] = model.example_inputs or ((), {})
-        with torch.no_grad():
-            return lifted.name_outputs(model.module()(*example[0], **example[1]))
-    with torch.no_grad(), _evaluating(model):
-        return lifted.name_outputs(model(*source.args, **(source.kwargs or {})))
-
-
-@contextmanager
-def _evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Export sees the model in eval mode; its reference must too."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
+        args, kwargs = model.example_inputs or ((), {})
+        model = model.module()
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    with torch.no_grad(), evaluating(model):
+        found = lifted.name_outputs(torch.func.functional_call(model, buffers, args, kwargs))
+    return {name: tensor.detach() for name, tensor in found.items()}
 
 
 def _describe(meta: dict[str, str], report: Report, source: Source, name: str) -> None:

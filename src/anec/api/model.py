@@ -65,7 +65,7 @@ class CompiledModel:
         from anec import backend
 
         backend.save(self.module, path, overwrite=overwrite, metadata=self.module.meta)
-        self._path = Path(path)
+        self._path = Path(path).absolute()
 
     def run(
         self,

@@ -107,7 +107,7 @@ def compare_programs(options: argparse.Namespace) -> int:
     user = _user_metric(options.metric, a, b) if options.metric else None
     first = _first_difference(actual, reference, inputs, limits) if failed else ""
     _show(options, metrics, failed, limits, user, first)
-    return 1 if failed or (user is not None and user is False) else 0
+    return 1 if failed or user is False else 0
 
 
 def _side(text: str, trust: bool) -> _Side:
@@ -214,15 +214,17 @@ def _user_metric(text: str, a: dict[str, torch.Tensor], b: dict[str, torch.Tenso
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-        function = getattr(module, name)
-    except AttributeError:
-        raise UsageError(f"{file} has no function {name!r}") from None
     except Exception as error:
         raise UsageError(f"{file} does not import: {type(error).__name__}: {error}") from error
+    function = getattr(module, name, None)
+    if function is None:
+        raise UsageError(f"{file} has no function {name!r}", hint="write --metric file.py:function")
     try:
-        return function(_arrays(a), _arrays(b))
+        found = function(_arrays(a), _arrays(b))
     except Exception as error:
         raise CheckError(f"the metric {text} failed: {type(error).__name__}: {error}") from error
+    # numpy's own bool is no bool: `(x == y).all()` decides as well.
+    return bool(found) if type(found).__name__ in ("bool", "bool_") else found
 
 
 def _arrays(tensors: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:

@@ -39,25 +39,23 @@ def _plain(data: Any) -> Any:
     return str(data) if isinstance(data, float) and not math.isfinite(data) else data
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
+def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Show rows; with rich on a terminal, aligned columns otherwise."""
     if sys.stdout.isatty():
-        _rich_table(headers, rows, title)
+        _rich_table(headers, rows)
         return
     texts = [[str(cell) for cell in row] for row in (headers, *rows)]
     widths = [max(len(row[i]) for row in texts) for i in range(len(headers))]
-    if title:
-        print(title)
     for row in texts:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def _rich_table(headers: Sequence[str], rows: Sequence[Sequence[object]], title: str) -> None:
+def _rich_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    shown = Table(title=title or None, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    shown = Table(box=None, header_style="bold", pad_edge=False)
     for header in headers:
         shown.add_column(header, overflow="fold")
     for row in rows:

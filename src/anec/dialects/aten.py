@@ -159,10 +159,10 @@ class _LazyOps(MutableMapping[str, OpDef]):
         return name in self.read or name in self.schemas
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.schemas.keys() | self.read.keys())
+        return iter({**self.schemas, **self.read})
 
     def __len__(self) -> int:
-        return len(self.schemas.keys() | self.read.keys())
+        return len({**self.schemas, **self.read})
 
 
 def schemas() -> dict[str, str]:

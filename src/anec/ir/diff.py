@@ -12,7 +12,7 @@ from anec.ir.signature import Port
 
 
 def same(left: Module, right: Module, *, names: bool = True) -> bool:
-    """True when two modules say the same; origins and metadata do not count.
+    """True when two modules say the same; origins, metadata and the numbers in weights do not count.
 
     Args:
         left: one module.

@@ -220,7 +220,7 @@ _BY_ROOT: dict[str, Callable[[list[Range]], Range]] = {
     "exp": _square,
     **dict.fromkeys(
         "reshape view permute transpose expand_dims squeeze unsqueeze slice_by_index slice slice_by_size clone alias "
-        "max_pool reduce_max reduce_min reduce_mean expand identity select_int split split_with_sizes".split(),
+        "max_pool reduce_max reduce_min reduce_mean expand identity split split_with_sizes".split(),
         _same,
     ),
     "concat": _join,

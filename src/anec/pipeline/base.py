@@ -30,6 +30,9 @@ class Context:
         notes: messages for the report.
         record: receives each rewrite's record; None when no trace is wanted.
         on_rewrite: called with each rewrite while both of its sides exist.
+        fired: how often each rule fired.
+        misses: the deepest partial match of each rule.
+        places: the user's source lines at which each rule fired; the manager fills it.
     """
 
     module: Module

@@ -125,6 +125,8 @@ def load_entry_points() -> None:
         try:
             loaded = entry.load()
         except Exception as error:
+            # The next call must tell it again, and not go on without the plugin.
+            del _LOADED["entry points"]
             raise _import_failure(f"{entry.name} ({entry.value})", error) from error
         if isinstance(loaded, type) and issubclass(loaded, Pass):
             register(loaded)

@@ -37,8 +37,7 @@ class Precision:
     """In which dtype kernels compute.
 
     Args:
-        name: ``declared``, ``double`` or ``pessimistic``.
-        compute: the dtype that replaces the declared floats while a kernel runs.
+        name: ``declared``, ``double`` or ``pessimistic``; see :mod:`anec.reference.evaluate`.
     """
 
     name: str

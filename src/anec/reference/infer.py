@@ -1,4 +1,4 @@
-"""Type inference: an op's kernel, run on fake tensors; memoised by op, operand types and attributes."""
+"""Type inference: an op's kernel, run on fake tensors; memoised by kernel, operand types and attributes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from anec.ir.types import DTYPES, DType, StateType, TensorType, Type
 from anec.ir.weights import _TORCH_NAMES, torch_dtype
 from anec.reference.call import Sizes, kernel_arguments
 
+# Shared by all compilations of a process; forgotten when full, so that a long-lived one does not grow.
 _MEMO: dict[tuple[object, ...], tuple[Type, ...]] = {}
+_MOST_REMEMBERED = 1 << 16
 _BY_TORCH: dict[torch.dtype, DType] = {
     getattr(torch, name): dtype for dtype, name in reversed(_TORCH_NAMES.items()) if hasattr(torch, name)
 } | {getattr(torch, name): DTYPES[text] for text, name in {"i8": "int8", "u8": "uint8"}.items()}
@@ -49,7 +51,8 @@ def _key(op: Op) -> tuple[object, ...]:
     # Lists of operands are flat; their lengths tell them apart.
     lengths = tuple(len(op.slot(param.name)) for param in op.defn.operand_params)
     attrs = tuple(sorted((name, attr_key(value)) for name, value in op.attrs.items()))
-    return (op.name, operands, lengths, attrs)
+    # A plugin may replace a kernel; some kernels of torch's follow its default dtype.
+    return (op.name, reference.lookup(op.name), torch.get_default_dtype(), operands, lengths, attrs)
 
 
 def infer(op: Op) -> tuple[Type, ...]:
@@ -63,6 +66,8 @@ def infer(op: Op) -> tuple[Type, ...]:
     key = (*_key(op), *((name, bounds_of(name)) for name in symbols))
     found = _MEMO.get(key)
     if found is None:
+        if len(_MEMO) >= _MOST_REMEMBERED:
+            _MEMO.clear()
         found = _MEMO[key] = _infer(op, symbols)
     return found
 

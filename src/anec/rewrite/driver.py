@@ -197,7 +197,8 @@ class _Run:
 
     def undo(self, builder: Builder) -> None:
         for op in reversed(builder.created):
-            self.graph.erase(op)
+            if op.graph is self.graph:  # the rule may have erased it itself
+                self.graph.erase(op)
 
     def judge(
         self, rule: Rule, found: Match, roots: tuple[Op, ...], builder: Builder, replacement: Replacement
