@@ -194,7 +194,7 @@ class FunctionReader:
         defn = mil.coreml_update_state
         bound: dict[str, object] = {
             "state": state,
-            "value": self._operand(operation.inputs["data"].arguments[0], defn, "value", result),
+            "value": self._operand(operation.inputs["data"].arguments[0], "value", result),
         }
         self._append(defn, bound, {}, [(result, state.tensor)])
 
@@ -214,7 +214,7 @@ class FunctionReader:
             if param.kind is Kind.ATTR:
                 settings[param.name] = self._setting(bindings[0], param)
             else:
-                found = [self._operand(binding, defn, param.name, first) for binding in bindings]
+                found = [self._operand(binding, param.name, first) for binding in bindings]
                 operands[param.name] = found if param.kind is Kind.VARIADIC else found[0]
         unknown = {*operation.inputs, *operation.attributes} - set(defn.by_name) - {"name"}
         if unknown:
@@ -246,7 +246,7 @@ class FunctionReader:
             raise UnsupportedError(f"{param.name!r} is computed by the program; anec wants a constant there")
         return constant
 
-    def _operand(self, binding: Any, defn: OpDef, param: str, result: str) -> Value | Literal:
+    def _operand(self, binding: Any, param: str, result: str) -> Value | Literal:
         constant = self._constant(binding)
         if constant is None:
             return self._value(binding.name)

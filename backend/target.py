@@ -77,11 +77,6 @@ def specification(number: int) -> int:
     return _SPECIFICATIONS[number]
 
 
-def opset_name(number: int) -> str:
-    """The name of the target's opset, ``"CoreML8"``."""
-    return _OPSETS[number]
-
-
 def target_of_opset(name: str) -> str:
     """The target whose opset is called ``name``.
 

@@ -41,7 +41,16 @@ def load_pt2(path: Path, *, trust: bool = False) -> torch.export.ExportedProgram
     """
     archive = _open(path)
     if not trust:
-        for complaint in (*_payloads(archive), *_programs(archive)):
+        try:
+            complaints = [*_payloads(archive), *_programs(archive)]
+        except (ValueError, LookupError, AttributeError, RuntimeError) as error:
+            reason = next(iter(str(error).splitlines()), "")
+            raise UsageError(
+                f"{path.name} is damaged: {type(error).__name__}: {reason}",
+                where=str(path),
+                hint="save it again with torch.export.save",
+            ) from error
+        for complaint in complaints:
             raise UsageError(f"{path.name} can run code while it is read: {complaint}", where=str(path), hint=_HINT)
     try:
         with quiet(), warnings.catch_warnings():

@@ -57,7 +57,7 @@ class LegalizeIo(Pass):
         _separate_outputs(graph, ctx)
         for value in list(graph.inputs):
             if isinstance(value.type, StateType):
-                _legalize_state(graph, ctx, value)
+                _legalize_state(ctx, value)
             else:
                 _legalize_input(graph, ctx, value, floats)
         for index in range(len(graph.outputs)):
@@ -129,7 +129,7 @@ def _drop_double_casts(graph: Graph, value: Value) -> None:
         graph.erase(value.op)
 
 
-def _legalize_state(graph: Graph, ctx: Context, value: Value) -> None:
+def _legalize_state(ctx: Context, value: Value) -> None:
     """States are float16. Source: Core ML's StateType (iOS18) takes float16 only."""
     users = [op for op in value.users if op.defn.effects is not Effect.NONE]
     if ctx.module.opset < 18:

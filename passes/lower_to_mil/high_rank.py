@@ -222,7 +222,7 @@ def expansion(op: Op) -> Value:
 
 
 @rewrite(aten.flip.default)
-def flip(op: Op) -> Value:
+def reversal(op: Op) -> Value:
     """Axes that stay are merged."""
     _require_high(op)
     x = op.value("self")
@@ -235,4 +235,4 @@ def flip(op: Op) -> Value:
     return _view(result, shape)
 
 
-RULES: list[Rule] = [chain, elementwise, reduction, along_one_axis, expansion, flip]
+RULES: list[Rule] = [chain, elementwise, reduction, along_one_axis, expansion, reversal]

@@ -62,14 +62,17 @@ def drop_broadcast(op: Op, x: Value) -> Value:
 
     %1 = mil.tile(%x, [1, 4])                    (%x is f32[8,1], %z f32[8,4])
     %y = mil.add(%1, %z)     ->     %y = mil.add(%x, %z)
+
+    The condition of a select has no say in the shape of its result (coremltools, ``select.type_inference``).
     """
     for name, operand in op.arguments().items():
         if not isinstance(operand, Value) or operand.op is None or operand.op.name != "mil.tile":
             continue
         if operand.op.operand("x") is not x:
             continue
-        others = [dims(o) for n, o in op.arguments().items() if n != name and not isinstance(o, list)]
-        if broadcast(x.tensor.shape, *others) == op.result.tensor.shape:
+        shapes = {n: dims(o) for n, o in op.arguments().items() if not isinstance(o, list)} | {name: x.tensor.shape}
+        shapes.pop("cond", None)
+        if broadcast(*shapes.values()) == op.result.tensor.shape:
             return rebuild(op, **{name: x})
     return reject("the tile decides the shape of the result")
 

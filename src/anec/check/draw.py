@@ -23,7 +23,7 @@ EDGES: tuple[tuple[float, ...], ...] = (
 SPECIAL = (math.inf, -math.inf, math.nan, 1.0, -2.0)
 
 # Ops that take whole numbers as positions, by the start of their names.
-_INDEXING = ("gather", "scatter", "index", "embedding", "take", "one_hot", "slice", "select", "masked")
+_INDEXING = ("gather", "scatter", "index", "embedding", "take", "one_hot", "slice")
 
 
 def draw(

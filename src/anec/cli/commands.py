@@ -88,19 +88,14 @@ def _check_text_output(output: Path, force: bool) -> None:
 def write_text(output: Path, module: Module) -> None:
     """Write IR text whose weights lie beside it; whole or not at all."""
     from anec.ir.printer import print_module
-    from anec.pipeline.store import WeightStore
+    from anec.pipeline.store import WeightStore, write_whole
 
     store = WeightStore(output.parent)
-    partial = output.with_name(output.name + ".partial")
     try:
-        text = print_module(module, store.references(module))
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(output)
+        write_whole(output, print_module(module, store.references(module)))
     except BaseException:
         store.undo()
         raise
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _skips(options: argparse.Namespace) -> list[Instrument]:

@@ -314,7 +314,9 @@ _SAME = (
 ).split()
 _BINARY = "add sub mul real_div pow maximum minimum floor_div mod logical_and logical_or logical_xor".split()
 _COMPARE = "equal not_equal greater greater_equal less less_equal".split()
-_REDUCE = "reduce_max reduce_mean reduce_min reduce_sum reduce_sum_square reduce_prod reduce_l1_norm reduce_l2_norm".split()
+_REDUCE = (
+    "reduce_max reduce_mean reduce_min reduce_sum reduce_sum_square reduce_prod reduce_l1_norm reduce_l2_norm"
+).split()
 
 RULES: dict[str, Rule] = {
     **dict.fromkeys(_SAME, _same),

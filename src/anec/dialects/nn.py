@@ -64,8 +64,8 @@ def _norms() -> list[OpDef]:
             doc="layer norm over groups of channels (axis 1) and all space axes"),
         _op("instance_norm", "x weight? bias?", epsilon=1e-5, infer=nn_types.same,
             doc="group norm with one channel a group"),
-        _op("batch_norm", "x mean variance weight? bias?", epsilon=1e-5, layout=Layout(LayoutKind.CONV), infer=nn_types.same,
-            doc="the inference form, channels on axis 1"),
+        _op("batch_norm", "x mean variance weight? bias?", epsilon=1e-5, layout=Layout(LayoutKind.CONV),
+            infer=nn_types.same, doc="the inference form, channels on axis 1"),
     ]  # fmt: skip
 
 

@@ -133,21 +133,25 @@ class _Parser(LineReader):
         self.end()
         while self.next_line():
             if self.peek() == "return":
-                self.take()
-                while self.peek().startswith("%"):
-                    graph.outputs.append(self.use(graph))
-                    if not self.accept(","):
-                        break
-                self.end()
-                if len(graph.outputs) != len(outputs):
-                    raise self.error(f"{len(outputs)} outputs are declared, {len(graph.outputs)} returned")
-                if not self.next_line() or self.line.strip() != "}":
-                    raise self.error("expected '}' behind return")
+                self.returns(graph, len(outputs))
                 return graph
             if self.peek() == "}":
                 break
             self.statement(module, graph)
         raise self.error(f"the function {graph.name} has no return")
+
+    def returns(self, graph: Graph, declared: int) -> None:
+        """The line of the outputs, and the brace behind it."""
+        self.take()
+        while self.peek().startswith("%"):
+            graph.outputs.append(self.use(graph))
+            if not self.accept(","):
+                break
+        self.end()
+        if len(graph.outputs) != declared:
+            raise self.error(f"{declared} outputs are declared, {len(graph.outputs)} returned")
+        if not self.next_line() or self.line.strip() != "}":
+            raise self.error("expected '}' behind return")
 
     def port(self) -> tuple[str, Type, dict[str, Attr]]:
         name = self.value_name()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from anec.ir.types import DType, TensorType, Type
+from anec.ir.types import DType, Type
 
 
 class PortKind(Enum):
@@ -37,17 +37,6 @@ class Port:
     kind: PortKind = PortKind.TENSOR
     scale: float = 1.0
     bias: tuple[float, ...] = ()
-
-    def boundary_type(self, io_dtype: DType = DType.F32) -> TensorType:
-        """The type a caller passes: floats as ``io_dtype``, whole numbers as i32, rank 0 as (1,).
-
-        Source: Core ML's ML Program inputs are f32, f16 (iOS16) or i32 arrays of rank 1 to 5.
-        """
-        from anec.ir.types import tensor_type
-
-        inner = tensor_type(self.type)
-        dtype = self.boundary or (io_dtype if inner.dtype.is_float else DType.I32)
-        return TensorType(dtype, inner.shape or (1,))
 
 
 @dataclass(slots=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from anec.ir.verify import verify
 from anec.pipeline.base import Pass
 from anec.pipeline.manager import Instrument, PassReport, Report
 from anec.pipeline.spec import Steps
-from anec.pipeline.store import WeightStore
+from anec.pipeline.store import WeightStore, write_whole
 from anec.rewrite.driver import RewriteRecord
 
 DumpWhen = Literal["change", "all", "failure"]
@@ -120,7 +121,9 @@ class Trace(Instrument):
 
 
 class Dump(Trace):
-    """Writes a folder that stands by itself: the module behind each pass, index, trace, inputs, weights.
+    """Writes a folder to replay from: the module behind each pass, index, trace, inputs, weights.
+
+    Weights that live in memory are written into it; those that lie in a file are referred to.
 
     Args:
         folder: created; files of an earlier dump in it are overwritten.
@@ -159,9 +162,20 @@ class Dump(Trace):
                 self.write_inputs()
 
     def write(self, name: str, module: Module) -> None:
-        text = print_module(module, self.store.references(module))
-        (self.folder / f"{name}.anec").write_text(text, encoding="utf-8")
+        with self._writing():
+            write_whole(self.folder / f"{name}.anec", print_module(module, self.store.references(module)))
         self.previous_name = f"{name}.anec"
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Tell a full disk as one, and not as a mistake of the pass that ran."""
+        try:
+            yield
+        except OSError as error:
+            raise AnecError(
+                f"cannot write the dump folder {self.folder}: {error.strerror or error}",
+                hint="make room, or dump to another folder",
+            ) from error
 
     def write_inputs(self) -> None:
         from anec.check.arrays import save_npz
@@ -198,17 +212,26 @@ class Dump(Trace):
         self.flush()
 
     def failed(self, pass_: Pass, index: int, module: Module, error: AnecError) -> None:
+        try:
+            self._dump_failure(pass_, index, error)
+        except AnecError as problem:
+            # What failed first is what must be told.
+            error.hint = error.hint or problem.message
+            return
+        error.within(replay=self.replay(pass_))
+
+    def _dump_failure(self, pass_: Pass, index: int, error: AnecError) -> None:
         if self.when == "failure" and self.previous is not None:
             name = f"{index - 1:03d}_before_{pass_.name}"
             snapshot = Module(weights=self.before_weights)
-            text = _with_references(self.previous, print_module(snapshot, self.store.references(snapshot)))
-            (self.folder / f"{name}.anec").write_text(text, encoding="utf-8")
+            with self._writing():
+                text = _with_references(self.previous, print_module(snapshot, self.store.references(snapshot)))
+                write_whole(self.folder / f"{name}.anec", text)
             self.previous_name = f"{name}.anec"
             if self.inputs is not None:
                 self.write_inputs()
         self.index.append({"index": index, "pass": pass_.spec(), "failed": error.message})
         self.flush()
-        error.within(replay=self.replay(pass_))
 
     def replay(self, pass_: Pass) -> str:
         """The command that runs the pass again on the module in front of it."""
@@ -223,11 +246,13 @@ class Dump(Trace):
 
     def flush(self) -> None:
         index = {"version": 1, "passes": self.index}
-        (self.folder / "index.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
-        (self.folder / "trace.json").write_text(json.dumps(self.records, indent=1) + "\n", encoding="utf-8")
+        with self._writing():
+            write_whole(self.folder / "index.json", json.dumps(index, indent=1) + "\n")
+            write_whole(self.folder / "trace.json", json.dumps(self.records, indent=1) + "\n")
 
     def finish(self, module: Module, report: Report) -> None:
-        self.flush()
+        if self.when != "failure":
+            self.flush()
 
 
 def _with_references(text: str, head: str) -> str:

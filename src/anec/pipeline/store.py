@@ -12,6 +12,16 @@ from anec.ir.weights import FileData, Weight
 FOLDER = "weights"
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file; it appears whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 class WeightStore:
     """The ``weights`` folder beside a text.
 

@@ -17,7 +17,7 @@ from anec.ir.attr_types import attr_dtype, domain_dtypes, first_number, round_ha
 from anec.ir.attrs import Attr, Literal
 from anec.ir.dims import Expr
 from anec.ir.graph import Op, Value
-from anec.ir.opdef import Kind, OpDef, Param
+from anec.ir.opdef import Kind, Param
 from anec.ir.types import DType
 from anec.ir.weights import torch_dtype
 from anec.reference.sizes import size_of
@@ -223,17 +223,15 @@ def _torch_arguments(
             continue
         param = by_name[name]
         if param.kind is Kind.ATTR:
-            if name not in op.attrs:
-                if argument.has_default_value() or not param.required:
-                    given: Any = argument.default_value if argument.has_default_value() else None
-                else:
-                    continue
-            else:
-                given = torch_attr(op.attrs[name], precision, sizes)
+            if name not in op.attrs and (argument.has_default_value() or param.required):
+                # torch's own default; some of torch's Python kernels take fewer arguments than the schema.
+                open_end = False
+                continue
+            given: Any = torch_attr(op.attrs[name], precision, sizes) if name in op.attrs else None
         else:
             items = [torch_operand(op.operands[i], tensors, sizes) for i in op.slot(name)]
             given = items if param.kind is Kind.VARIADIC else items[0]
-        if name in keyword_only or not open_end:
+        if name in keyword_only or name == "alpha" or not open_end:
             keywords[name] = given
         else:
             positional.append(given)
@@ -267,14 +265,3 @@ def resolved(value: Attr, sizes: Sizes) -> Any:
     if isinstance(value, tuple) and any(isinstance(item, (Expr, tuple)) for item in value):
         return tuple(resolved(item, sizes) for item in value)
     return value
-
-
-def definition_has_kernel(defn: OpDef) -> bool:
-    """True when the op can be run here."""
-    if defn.dialect in ("mil", "nn"):
-        return reference.lookup(defn.name) is not None
-    try:
-        torch_op(defn.name)
-    except UnsupportedError:
-        return False
-    return True

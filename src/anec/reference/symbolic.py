@@ -20,13 +20,14 @@ from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv
 from torch.overrides import TorchFunctionMode
 from torch.utils._sympy.value_ranges import ValueRanges
 
-from anec.errors import AnecError
+from anec.errors import AnecError, UnsupportedError
 from anec.ir.build import bounds_of
+from anec.ir.dims import Dim
 from anec.ir.graph import Op
 from anec.ir.types import TensorType, Type
 from anec.ir.weights import torch_dtype
 from anec.reference.infer import dtype_of, quiet, run_fake, run_kernel
-from anec.reference.sizes import dim_of, size_of
+from anec.reference.sizes import dim_of, expression, size_of
 
 # How many sizes a guard is tried at, and the largest of an unbounded symbol.
 _TRIALS = 6
@@ -57,12 +58,19 @@ def infer_symbolic(op: Op, symbols: Sequence[str]) -> tuple[Type, ...]:
             error.args = (error.message,)
             raise
         types = tuple(
-            TensorType(dtype_of(result.dtype), tuple(dim_of(size, names) for size in result.shape))
+            TensorType(dtype_of(result.dtype), tuple(_dim(size, names, op) for size in result.shape))
             for result in results
         )
     for guard in shapes.guards[before:]:
         _try_guard(op, guard.expr, types, symbols, names)
     return types
+
+
+def _dim(size: Any, names: Mapping[str, str], op: Op) -> Dim:
+    free = getattr(expression(size), "free_symbols", ())
+    if any(str(symbol) not in names for symbol in free):
+        raise UnsupportedError(f"the shape of {op.name}'s result depends on values", where=op.origin.place or None)
+    return dim_of(size, names)
 
 
 def _size(shapes: ShapeEnv, name: str, index: int, names: dict[str, str]) -> Any:
