@@ -9,7 +9,7 @@ PIPELINES: dict[str, str] = {
 }
 DESCRIPTIONS: dict[str, str] = {
     "default": "raise to what models mean, clean up, fold constants",
-    "ane": "lower to Core ML's ops and shape them for the Neural Engine",
+    "ane": "lower to Core ML's ops and clean up among them",
     "finish": "appended to every compilation: lower, round to float16, make the boundary legal",
 }
 

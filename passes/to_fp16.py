@@ -6,7 +6,8 @@
 
 Weights are cast by constant operations, which are computed at emission. A finite constant beyond
 float16's 65504 would become infinite and poison what it meets (0 * inf is NaN), so it becomes
-+-40000, which stays finite when a score is added to it.
++-40000, which stays finite when a score is added to it. A bound or an addend too small for float16
+would become 0 and no longer guard a division or a logarithm, so it becomes float16's smallest number.
 """
 
 from __future__ import annotations
@@ -23,11 +24,16 @@ from anec.ir.graph import Graph, Op, Value
 from anec.ir.opdef import Effect, Kind
 from anec.ir.types import DType, StateType
 from anec.ir.weights import TensorData, Weight
+from anec.passes.legalize_target import SMALLEST_HALF
 from anec.pipeline.base import Close, Context, Pass
 from anec.pipeline.registry import register
 
 HALF_MAX = 65504.0
 MASK = 4e4
+# Where a tiny number keeps something away from 0, which a factor would not.
+_GUARDED = frozenset({"add", "maximum", "clip"})
+# Their numbers bound others; none is computed with.
+_BOUNDS = frozenset({"clip", "clamped_relu"})
 
 
 @register
@@ -91,7 +97,7 @@ class _Conversion:
             if isinstance(operand, Value) and operand.tensor.dtype is DType.F32 and not _is_state(operand):
                 op.set_operand(index, self.to_half(operand))
             elif isinstance(operand, Literal):
-                safe = Literal(_safe(operand.value), None if operand.dtype is DType.F32 else operand.dtype)
+                safe = Literal(self.safe(op, operand.value), None if operand.dtype is DType.F32 else operand.dtype)
                 if safe != operand:
                     op.set_operand(index, safe)
         for name in ("dtype", "output_dtype"):
@@ -99,9 +105,19 @@ class _Conversion:
                 op.set_attr(name, "fp16")
         for name, attr in list(op.attrs.items()):
             if isinstance(attr, float) and abs(attr) > HALF_MAX and math.isfinite(attr):
-                op.set_attr(name, _safe(attr))
+                op.set_attr(name, self.safe(op, attr))
         for value, type_ in zip(op.results, infer_types(op), strict=True):
             value.type = type_
+
+    def safe(self, op: Op, value: Attr) -> Attr:
+        """A number as float16 can hold it; see the module's docstring. A bound stays as wide as can be."""
+        if isinstance(value, tuple):
+            return tuple(self.safe(op, item) for item in value)
+        if not isinstance(value, float) or not math.isfinite(value) or abs(value) <= HALF_MAX:
+            return value
+        safe = math.copysign(HALF_MAX if op.defn.root in _BOUNDS else MASK, value)
+        self.ctx.note(f"to-fp16: {value:g} in {op.name} is beyond 65504 and became {safe:g} {op.origin.place}".rstrip())
+        return safe
 
     def keep_full(self, op: Op) -> None:
         """Leave ``op`` in float32: cast back what its producers now give in float16."""
@@ -187,10 +203,12 @@ def _takes_half(op: Op, opset: int) -> bool:
     return True
 
 
-def _safe(value: Attr) -> Attr:
-    """A number as float16 can hold it; see the module's docstring."""
+
+def _guarding(value: Attr) -> Attr:
+    """A number other than 0 as a float16 other than 0."""
     if isinstance(value, tuple):
-        return tuple(_safe(item) for item in value)
-    if isinstance(value, float) and math.isfinite(value) and abs(value) > HALF_MAX:
-        return math.copysign(MASK, value)
+        return tuple(_guarding(item) for item in value)
+    # Half of the smallest number still rounds to 0, to even.
+    if isinstance(value, float) and 0.0 < abs(value) <= SMALLEST_HALF / 2:
+        return math.copysign(SMALLEST_HALF, value)
     return value

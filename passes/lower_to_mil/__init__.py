@@ -55,6 +55,8 @@ def _narrow_inputs(graph: Graph) -> None:
 
 def _narrow_weights(graph: Graph, ctx: Context) -> None:
     """Cast weights of a dtype Core ML lacks; a cast of a weight is computed before emission."""
+    from anec.passes.folding import fold
+
     for value in list(graph.weights.values()):
         dtype = value.tensor.dtype
         if dtype not in NARROW or value.weight is None:
@@ -69,7 +71,11 @@ def _narrow_weights(graph: Graph, ctx: Context) -> None:
             cast = mil.cast(value, dtype=MIL_NAMES[NARROW[dtype]])
         for op, index in uses:
             op.set_operand(index, cast)
-        graph.outputs = [cast if output is value else output for output in graph.outputs]
+        if value.is_output:
+            graph.outputs = [cast if output is value else output for output in graph.outputs]
+            if value.weight.data is not None and cast.op is not None:
+                # Emission computes what ops read; what the program returns has to be there.
+                fold(cast.op, ctx, narrow=True)
 
 
 def _check_int32(value: Value) -> None:

@@ -121,12 +121,12 @@ def test_bounds_decide() -> None:
     """A pool over S places needs 3 of them: with S from 3 on it types, with S from 2 on it does not."""
 
     def build(a: Value) -> Value:
-        return mil.max_pool(x=a, kernel_sizes=[3], strides=[1], pad_type="valid")
+        return mil.max_pool(x=a, kernel_sizes=[3, 1], strides=[1, 1], pad_type="valid")
 
     with assuming({"S": Bounds(3, None)}):
-        assert str(made(build, "f32[1,2,S]")[-1].result.type) == "f32[1,2,S-2]"
+        assert str(made(build, "f32[1,2,S,4]")[-1].result.type) == "f32[1,2,S-2,4]"
     with assuming({"S": Bounds(2, None)}), pytest.raises(AnecError, match="not at S=2"):
-        made(build, "f32[1,2,S]")
+        made(build, "f32[1,2,S,4]")
 
 
 def test_one_possible_size_is_a_number() -> None:

@@ -127,6 +127,8 @@ def _from_torch(library: str) -> Callable[[str], OpDef | None]:
             op = getattr(getattr(namespace, packet), overload or "default")
         except AttributeError:
             return None
+        if op._schema.is_mutable:
+            return None  # the IR has no ops that write into their operands: running one would change weights
         return definition(library, str(op._schema).partition("::")[2])
 
     return find

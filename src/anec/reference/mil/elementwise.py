@@ -126,7 +126,9 @@ def clip(x: Tensor, *, alpha: float, beta: float, opset: int = 18) -> Tensor:
     """
     if opset >= 17 and alpha >= beta:
         raise AnecError(f"clip has alpha {alpha} and beta {beta}", hint="iOS17 wants alpha < beta")
-    return torch.clamp(x, alpha, beta)
+    # As tensors: float32's largest number in decimals is beyond it as a double, which torch refuses.
+    low, high = (torch.tensor(bound, dtype=torch.float64).to(x) for bound in (alpha, beta))
+    return torch.clamp(x, low, high)
 
 
 @kernel("mil.threshold")
