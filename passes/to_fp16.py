@@ -104,8 +104,8 @@ class _Conversion:
             if op.attrs.get(name) == "fp32":
                 op.set_attr(name, "fp16")
         for name, attr in list(op.attrs.items()):
-            if isinstance(attr, float) and abs(attr) > HALF_MAX and math.isfinite(attr):
-                op.set_attr(name, self.safe(op, attr))
+            if isinstance(attr, float) and (safe_attr := self.safe(op, attr)) != attr:
+                op.set_attr(name, safe_attr)
         for value, type_ in zip(op.results, infer_types(op), strict=True):
             value.type = type_
 
@@ -113,7 +113,12 @@ class _Conversion:
         """A number as float16 can hold it; see the module's docstring. A bound stays as wide as can be."""
         if isinstance(value, tuple):
             return tuple(self.safe(op, item) for item in value)
-        if not isinstance(value, float) or not math.isfinite(value) or abs(value) <= HALF_MAX:
+        if not isinstance(value, float) or not math.isfinite(value):
+            return value
+        # Half of the smallest number still rounds to 0, to even.
+        if op.defn.root in _GUARDED and 0.0 < abs(value) <= SMALLEST_HALF / 2:
+            return math.copysign(SMALLEST_HALF, value)
+        if abs(value) <= HALF_MAX:
             return value
         safe = math.copysign(HALF_MAX if op.defn.root in _BOUNDS else MASK, value)
         self.ctx.note(f"to-fp16: {value:g} in {op.name} is beyond 65504 and became {safe:g} {op.origin.place}".rstrip())
@@ -201,14 +206,3 @@ def _takes_half(op: Op, opset: int) -> bool:
         if any(isinstance(operand, Value) and operand.tensor.dtype.is_float for operand in operands):
             return False
     return True
-
-
-
-def _guarding(value: Attr) -> Attr:
-    """A number other than 0 as a float16 other than 0."""
-    if isinstance(value, tuple):
-        return tuple(_guarding(item) for item in value)
-    # Half of the smallest number still rounds to 0, to even.
-    if isinstance(value, float) and 0.0 < abs(value) <= SMALLEST_HALF / 2:
-        return math.copysign(SMALLEST_HALF, value)
-    return value

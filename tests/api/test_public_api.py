@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-import anec
 import pytest
+
+import anec
 
 PATH = Path(__file__).with_name("public_api.py")
 

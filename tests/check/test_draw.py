@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+
 from anec import mil
 from anec.check.draw import EDGES, SPECIAL, draw, edge
 from anec.ir.build import Builder

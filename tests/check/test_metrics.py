@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+
 from anec.check.metrics import compare, compare_outputs, worst
 from anec.errors import AnecError
 

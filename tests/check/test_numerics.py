@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from anec import Pass, mil, nn, register, rewrite, var
 from anec.api.text import optimize
 from anec.check.arrays import load_npz, save_npz

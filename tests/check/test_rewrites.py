@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import anec
 import pytest
 import torch
+
+import anec
 from anec import Pass, Value, mil, register, rewrite, var
 from anec.check import rewrites as checking
 from anec.check.fidelity import Close, Lossy

@@ -73,3 +73,14 @@ def test_targets(target: str, tmp_path: Path) -> None:
     found = torch.from_numpy(loaded.run({"x": args[0]})["output"])
     assert loaded.module.target == target
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("target", ["iOS15", "iOS18"])
+def test_a_constant_int64_output(target: str, tmp_path: Path) -> None:
+    class Positions(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return x + 1, torch.tril_indices(3, 3)
+
+    anec.compile(Positions(), (torch.ones(2),), target=target).save(tmp_path / "m.mlpackage")
+    outputs = list(anec.load(tmp_path / "m.mlpackage").run({"x": torch.ones(2)}).values())
+    assert outputs[1].tolist() == torch.tril_indices(3, 3).tolist()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import golden
 import pytest
 import torch
+
+import golden
 from anec.errors import AnecError
 from anec.ir.graph import Module
 from anec.ir.signature import Port, PortKind

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import golden
 import pytest
 import torch
+
+import golden
 from anec.errors import UnsupportedError
 from anec.ir.graph import Module
 from anec.ir.types import TensorType

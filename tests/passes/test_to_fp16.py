@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import golden
 import pytest
 import torch
+
+import golden
 from anec.ir.graph import Module
 from anec.ir.types import DType
 from anec.ir.weights import TensorData
@@ -218,6 +219,34 @@ def test_large_literals_stay_finite() -> None:
         "to-fp16: -3.4e+38 in mil.clip is beyond 65504 and became -65504 net.py:9 (net)",
         "to-fp16: 70000 in mil.clip is beyond 65504 and became 65504 net.py:9 (net)",
     ]
+
+
+@pytest.mark.parametrize(
+    "guard",
+    [
+        "mil.add(%n, 1e-08)", "mil.add(1e-12, %n)", "mil.maximum(%n, 1e-12)",
+        "mil.clip(%n) {alpha=1e-12, beta=10.0}", f"mil.add(%n, {2.0**-25})",
+    ],
+)  # fmt: skip
+def test_a_tiny_guard_still_keeps_a_division_from_0(guard: str) -> None:
+    """Rounded to float16 the guard would be 0, and a row of zeros NaN."""
+    made = module(
+        "(%x: f32[2,3]) -> (%y: f32[2,3])",
+        "%a = mil.abs(%x) : f32[2,3]",
+        "%n = mil.reduce_sum(%a) {axes=[-1], keep_dims=true} : f32[2,1]",
+        f"%g = {guard} : f32[2,1]",
+        "%y = mil.real_div(%x, %g) : f32[2,3]",
+        "return %y",
+    )
+    run_pass(made, ToFp16())
+    found = evaluate(made, {"x": torch.tensor([[0.0, 0.0, 0.0], [1.0, -2.0, 1.0]])})["y"]
+    torch.testing.assert_close(found, torch.tensor([[0.0, 0.0, 0.0], [0.25, -0.5, 0.25]]), rtol=2e-3, atol=0)
+
+
+def test_a_tiny_factor_stays() -> None:
+    """Rounded up it would give other numbers: large values times 1e-9 are not 60 times as large."""
+    body, _ = converted("(%x: f32[2]) -> (%y: f32[2])", "%y = mil.mul(%x, 1e-09) : f32[2]", "return %y")
+    assert any("mil.mul(%x_fp16, 1e-09)" in line for line in body)
 
 
 def test_a_mask_does_not_poison_what_it_meets() -> None:

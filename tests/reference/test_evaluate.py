@@ -5,10 +5,11 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
-import anec
 import numpy as np
 import pytest
 import torch
+
+import anec
 from anec import aten, mil, nn
 from anec.dialects import registry
 from anec.errors import AnecError, UnsupportedError

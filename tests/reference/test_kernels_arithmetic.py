@@ -212,3 +212,13 @@ def test_epsilons_are_added_as_they_are() -> None:
     with pytest.raises(AnecError):
         run("clip", zero, alpha=1.0, beta=1.0)
     assert run("clip", zero, alpha=1.0, beta=1.0, opset=16).item() == 1.0
+
+
+def test_clip_at_the_largest_float32() -> None:
+    """Nine decimals of float32's largest number are beyond it as a double."""
+    from anec.reference.mil.elementwise import clip
+
+    x = torch.tensor([-torch.inf, 1.0, torch.inf])
+    largest = torch.finfo(torch.float32).max
+    found = clip(x, alpha=-3.4028235e38, beta=3.4028235e38)
+    torch.testing.assert_close(found, torch.tensor([-largest, 1.0, largest]), rtol=0, atol=0)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from anec import aten, mil
 from anec.errors import AnecError
 from anec.ir.build import Builder, assuming
