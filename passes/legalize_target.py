@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from anec.errors import UnsupportedError
-from anec.ir.attr_types import to_half
+from anec.ir.attr_types import attr_dtype, domain_dtypes, to_half
 from anec.ir.attrs import Attr, Literal, same_attr
 from anec.ir.facts import constants, is_constant
 from anec.ir.graph import Graph, Op, Value
@@ -46,9 +46,8 @@ class LegalizeTarget(Pass):
                 continue
             if opset >= op.defn.since:
                 _drop_defaults(op, op.defn.version(opset))
-            if opset < 17:
-                _round_epsilon(op, ctx)
-            else:
+                _round_epsilon(op, op.defn.version(opset), ctx)
+            if opset >= 17:
                 _wrap_indices(op, ctx)
             found += [(op, problem) for problem in problems(op, opset)]
         if found:
@@ -63,15 +62,23 @@ def _drop_defaults(op: Op, version: Version) -> None:
             op.drop_attr(name)
 
 
-def _round_epsilon(op: Op, ctx: Context) -> None:
+def _round_epsilon(op: Op, version: Version, ctx: Context) -> None:
+    """An epsilon that is a float16 constant, as that holds it; one that would vanish becomes the smallest there is.
+
+    Up to iOS16 it has the dtype of x, from iOS17 on that of gamma, where there is one.
+    """
     epsilon = op.attrs.get("epsilon")
-    halves = any(value.tensor.dtype is DType.F16 for value in op.inputs)
-    if not isinstance(epsilon, float) or not halves or epsilon == 0.0:
+    param = next((param for param in version.params if param.name == "epsilon"), None)
+    if not isinstance(epsilon, float) or epsilon == 0.0 or param is None:
+        return
+    if attr_dtype(op, param, epsilon, domain_dtypes(op, version.params)) is not DType.F16:
         return
     rounded = to_half(epsilon)
     if rounded == 0.0:
         rounded = SMALLEST_HALF
         ctx.note(f"legalize-target: epsilon {epsilon:g} of {op.name} is 0 in float16; {rounded:g} stands in for it")
+    elif ctx.module.opset >= 17:
+        return
     if rounded != epsilon:
         op.set_attr("epsilon", rounded)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +14,7 @@ from anec.api.settings import Check
 from anec.errors import UnsupportedError, UsageError
 from anec.pipeline.instruments import DumpWhen
 from anec.pipeline.manager import Instrument, Manager, Report
+from anec.pipeline.spec import Steps
 
 if TYPE_CHECKING:
     import torch
@@ -123,13 +125,34 @@ def compile_source(
     settings.one_of("target", target, settings.TARGETS)
     settings.one_of("precision", precision, ("fp16", "fp32"))
     settings.one_of("io_dtype", io_dtype, ("fp32", "fp16"))
+    from anec.reference.threads import one_thread
+
     plugin_names = settings.load_plugins(plugins)
     steps = settings.build_pipeline(passes, precision if finish else "", io_dtype)
     if source.bind or functions:
         what = "bind" if source.bind else "functions"
         hint = "close over the values in the module, so that forward does not take them"
         raise UnsupportedError(f"{what}= is not supported yet", hint=hint)
-    lifted = lift_source(source, target)
+    # Running the program wants all threads, looking at weights one.
+    threads = nullcontext() if check in ("numerics", "all") else one_thread()
+    with threads:
+        return _compile_lifted(
+            source, lift_source(source, target), steps, check, dump, dump_on, plugin_names, extra, name
+        )
+
+
+def _compile_lifted(
+    source: Source,
+    lifted: Lifted,
+    steps: Steps,
+    check: Check,
+    dump: str | Path | None,
+    dump_on: DumpWhen,
+    plugin_names: Sequence[str],
+    extra: Sequence[Instrument],
+    name: str,
+) -> CompiledModel:
+    """Run the passes over a lifted source, watched as asked for."""
     reference = eager_outputs(source, lifted) if check in ("numerics", "all") else None
     inputs = lifted.inputs or None
     watchers = settings.instruments(

@@ -63,8 +63,10 @@ class CompiledModel:
             UnsupportedError: the module holds something the target does not have.
         """
         from anec import backend
+        from anec.reference.threads import one_thread
 
-        backend.save(self.module, path, overwrite=overwrite, metadata=self.module.meta)
+        with one_thread():
+            backend.save(self.module, path, overwrite=overwrite, metadata=self.module.meta)
         self._path = Path(path).absolute()
 
     def run(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from anec.errors import AnecError, UnsupportedError, nearest
@@ -20,6 +20,8 @@ from anec.rewrite.rule import Reject, Replacement, Rule
 
 # How often a rule may fire at one place on the same op before it counts as a cycle.
 _REPEATS = 8
+# Rules ask whether a value has one user, or few: one fewer of many changes nothing.
+_FEW = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,8 @@ class _Run:
         self.budget = 10 * len(graph) + 1000
         # A change may let a rule fire at any op that sees it through a pattern.
         self.reach = max((depth(pattern) for rule in rewriter.rules for pattern in rule.patterns), default=1)
+        # A rule of several roots may start at any other user of a value.
+        self.joins = any(len(rule.patterns) > 1 for rule in rewriter.rules)
         self.recent: dict[str, deque[str]] = {}
         self.seen: dict[tuple[str, str, str], int] = {}
         self.queue: deque[Op] = deque()
@@ -143,17 +147,14 @@ class _Run:
                     return
             self.statistics.misses[rule.name].deepen(miss)
 
-    def push_around(self, value: Value) -> None:
-        """Queue the users of a value, as far as patterns reach."""
-        level = [value]
+    def push_around(self, users: Iterable[Op]) -> None:
+        """Queue ops and what uses their results, as far as patterns reach."""
+        level = list(users)
         for _ in range(max(1, self.reach - 1)):
-            users: dict[Op, None] = {}
-            for at in level:
-                # In graph order: use lists remember their history, and a replay must not depend on it.
-                users.update(dict.fromkeys(sorted(at.users, key=lambda op: op._key)))
-            for user in users:
+            for user in level:
                 self.push(user)
-            level = [result for user in users for result in user.results]
+            following = (further for user in level for result in user.results for further in _users(result))
+            level = list(dict.fromkeys(following))
 
     def attempt(self, rule: Rule, found: Match, roots: tuple[Op, ...], miss: Miss) -> bool:
         """Apply a match; False when the rule declines it.
@@ -238,6 +239,7 @@ class _Run:
         recording = self.rewriter.record is not None
         before = tuple(print_op(op, origin=False) for op in rewrite.match.ops) if recording else ()
         site = rewrite.old[0].name if rewrite.old else root.name
+        users = list(dict.fromkeys(user for old in rewrite.old for user in _users(old)))
         for old, new in zip(rewrite.old, rewrite.new, strict=False):
             self.graph.replace(old, new)
         for op in rewrite.roots:
@@ -252,7 +254,9 @@ class _Run:
         for value in rewrite.new:
             if value.op is not None:
                 self.push(value.op)
-            self.push_around(value)
+            if self.joins:
+                users.extend(_users(value))
+        self.push_around(users)
         if self.rewriter.record is not None:
             after = tuple(print_op(op, origin=False) for op in created)
             seconds = time.perf_counter() - start
@@ -298,7 +302,8 @@ class _Run:
                 # Fewer users may let a rule on the producer, or on another of its users, fire.
                 self.push(producer)
                 for result in producer.results:
-                    self.push_around(result)
+                    if len(result.uses) <= _FEW:
+                        self.push_around(_users(result))
 
     def count(self, rule: Rule, site: str, root: Op) -> None:
         """Count a rewrite, and stop a rule that goes on for ever."""
@@ -319,6 +324,11 @@ class _Run:
             rule=rule.name,
             hint="let the rule reject() what it has made itself",
         )
+
+
+def _users(value: Value) -> list[Op]:
+    """The users in graph order: use lists remember their history, and a replay must not depend on it."""
+    return sorted(value.users, key=lambda op: op._key)
 
 
 def _anchor(found: Match, roots: tuple[Op, ...]) -> Op | None:
