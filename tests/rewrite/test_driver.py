@@ -122,6 +122,21 @@ def test_fewer_users_let_a_rule_fire() -> None:
     assert statistics.fired == {"drop": 1, "collapse": 1, "single": 1}
 
 
+def test_a_second_root_that_comes_later() -> None:
+    """The first root was looked at before the second one was there."""
+    both = rule(mil.mul(x, 2.0), mil.mul(x, 3.0), name="both")(lambda x: (mil.add(x, x), mil.sub(x, -1.0)))
+    later = rule(mil.real_div(x, 0.25), name="later")(lambda x: mil.mul(x, 3.0))
+    module = module_of(lambda a: (mil.mul(a, 2.0), mil.real_div(a, 0.25)))
+    assert run(module, both, later).fired == {"later": 1, "both": 1}
+
+
+def test_users_of_a_value_that_stays_are_looked_at_again() -> None:
+    drop = rule(mil.identity(x), name="drop")(lambda x: x)
+    pair = rule(mil.relu(mil.tanh(x)), name="pair")(lambda x: mil.sigmoid(x))
+    module = module_of(lambda a: mil.relu(mil.identity(mil.identity(mil.tanh(a)))))
+    assert run(module, drop, pair).fired == {"drop": 2, "pair": 1}
+
+
 def test_a_long_chain_is_one_sweep() -> None:
     """Work is linear: each op is visited a bounded number of times."""
     merge = rule(mil.relu(mil.relu(x)), name="merge")(lambda x: mil.relu(x))

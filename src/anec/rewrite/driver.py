@@ -254,8 +254,9 @@ class _Run:
         for value in rewrite.new:
             if value.op is not None:
                 self.push(value.op)
-            if self.joins:
-                users.extend(_users(value))
+        if self.joins:
+            beside = dict.fromkeys([*rewrite.new, *(operand for op in created for operand in op.inputs)])
+            users += [user for value in beside for user in _users(value)]
         self.push_around(users)
         if self.rewriter.record is not None:
             after = tuple(print_op(op, origin=False) for op in created)
