@@ -135,6 +135,17 @@ def test_torch_ops_run_as_torch_runs_them() -> None:
     assert evaluate(module, inputs)["y0"].tolist() == [3, -4, -4, 3]
 
 
+def test_arguments_of_torch_ops_reach_their_parameters() -> None:
+    """Also where one in the middle is left out, or torch wants it by keyword."""
+    module = module_of(lambda a: (aten.elu.default(a, 0.7, 1.3, 0.4), aten.add.Tensor(a, a, alpha=2)), "f32[5]")
+    given = torch.linspace(-2, 2, 5)
+    found = evaluate(module, {"x0": given}, precision=DOUBLE)
+    torch.testing.assert_close(found["y0"], torch.ops.aten.elu.default(given.double(), 0.7, 1.3, 0.4))
+    torch.testing.assert_close(found["y1"], given.double() * 3)
+    rounded = module_of(lambda a: aten.clamp.default(a, max=1.0), "f32[5]")
+    assert evaluate(rounded, {"x0": given})["y0"].tolist() == [-2, -1, 0, 1, 1]
+
+
 # -- states --------------------------------------------------------------------------------------------
 
 COUNTER = """anec 1

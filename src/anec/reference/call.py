@@ -231,7 +231,9 @@ def _torch_arguments(
         else:
             items = [torch_operand(op.operands[i], tensors, sizes) for i in op.slot(name)]
             given = items if param.kind is Kind.VARIADIC else items[0]
-        if name in keyword_only or name == "alpha" or not open_end:
+        # Old torch takes alpha by keyword only; what follows it cannot be positional then.
+        open_end = open_end and name != "alpha"
+        if name in keyword_only or not open_end:
             keywords[name] = given
         else:
             positional.append(given)
