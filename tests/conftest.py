@@ -8,6 +8,8 @@ import sys
 import pytest
 from hypothesis import settings
 
+import older_torch
+
 # The same examples every time: a test that fails by luck tells nobody what broke.
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.load_profile("same")
@@ -26,6 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("mac") and sys.platform != "darwin":
             item.add_marker(pytest.mark.skip(reason="Core ML exists on macOS only"))
+    older_torch.mark(items)
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._dispatch.python import enable_python_dispatcher
 from torch._dynamo.source import ConstantSource
 from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
@@ -174,7 +175,7 @@ def test_symbolic_sizes_stay_symbols(op: str, arguments: dict[str, Any]) -> None
         context = StatelessSymbolicContext(dynamic_sizes=kinds)
         return mode.from_tensor(value, symbolic_context=context, source=ConstantSource(f"{op}_{name}"))
 
-    with mode:
+    with mode, enable_python_dispatcher():
         faked = {name: fake(name, value) for name, value in arguments.items()}
         results = run(op, faked)
     pinned = {str(symbol): str(value) for symbol, value in environment.replacements.items() if value.is_number}

@@ -14,6 +14,7 @@ from typing import Any
 
 import sympy  # type: ignore[import-untyped]  # it has no stubs
 import torch
+from torch._dispatch.python import enable_python_dispatcher
 from torch._dynamo.source import ConstantSource
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv
@@ -43,7 +44,9 @@ def infer_symbolic(op: Op, symbols: Sequence[str]) -> tuple[Type, ...]:
     shapes = ShapeEnv()
     names: dict[str, str] = {}
     sizes = {name: _size(shapes, name, index, names) for index, name in enumerate(symbols)}
-    with FakeTensorMode(shape_env=shapes, allow_non_fake_inputs=True), quiet(), _Symbolic():
+    # Without the dispatcher torch 2.7 types composites such as matmul in C++, where sizes are numbers.
+    fakes = FakeTensorMode(shape_env=shapes, allow_non_fake_inputs=True)
+    with fakes, enable_python_dispatcher(), quiet(), _Symbolic():
         fake = {
             value: torch.empty(
                 [size_of(dim, sizes) for dim in value.tensor.shape], dtype=torch_dtype(value.tensor.dtype)
