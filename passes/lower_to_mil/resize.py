@@ -1,4 +1,4 @@
-"""Resizing and sampling of images.
+"""Resizing of images.
 
     %y = nn.interpolate(%x) {size=[8, 8], mode="bilinear"}     %x: f32[1,3,4,4]
         ->
@@ -11,23 +11,27 @@
     %3 = mil.cast(%rows) {dtype="fp32"}
     %y = mil.matmul(%3, %2)
 
-Every resizing is separable: along one axis it is a product with a matrix that depends on sizes and
-mode alone, or, for the nearest modes, a choice of elements. Core ML's own ops are used where their
-grid is torch's; all else goes by such constants, which torch itself computes.
+Every resizing is separable: along one axis it is a linear map that depends on sizes and mode alone
+(see ``axis_map``), or, for the nearest modes, a choice of elements. Core ML's own ops are used where
+their grid is torch's; all else goes by such constants, which torch itself computes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from anec.dialects import mil, nn
 from anec.errors import UnsupportedError
+from anec.ir.dims import Dim
 from anec.ir.graph import Op, Value
 from anec.ir.types import DType
+from anec.passes.lower_to_mil import symbolic_resize
+from anec.passes.lower_to_mil.axis_map import mapped
 from anec.passes.lower_to_mil.constants import constant
 from anec.passes.lower_to_mil.permutation import divide
+from anec.passes.lower_to_mil.symbolic_resize import Axis
 from anec.passes.lower_to_mil.typing import result_type, value
 from anec.pipeline.base import Context
 from anec.rewrite import Rule, reject, rewrite
@@ -79,28 +83,52 @@ class Resize:
         return [int(number) for number in function.default(numbers, [after], scale).flatten().tolist()]
 
 
+def asked(op: Op) -> Resize:
+    """What ``op``, an nn.interpolate, asks for."""
+    mode = str(op.attr("mode"))
+    return Resize("linear" if mode in _LINEAR else mode, bool(op.attr("align_corners")), bool(op.attr("antialias")))
+
+
 @rewrite(nn.interpolate)
 def lower_interpolate(op: Op, ctx: Context) -> Value:
-    """By Core ML's ops, by choosing elements, or by a product for each axis."""
-    mode = str(op.attr("mode"))
-    how = Resize("linear" if mode in _LINEAR else mode, bool(op.attr("align_corners")), bool(op.attr("antialias")))
+    """By Core ML's ops, by choosing elements, or by a constant map for each axis."""
+    how = asked(op)
     type_ = result_type(op)
     x = value(op.operand("x"), type_.dtype)
-    if not type_.is_static or not x.tensor.is_static:
-        return _by_whole_factors(op, how, x)
-    before, after = x.shape[2:], type_.static_shape[2:]
+    before, after = _fixed(x.tensor.shape[2:]), _fixed(type_.shape[2:])
+    if before is None or after is None:
+        return _symbolic(op, how, x, ctx)
     scales = _scales(op, len(after))
     if how.mode in _NEAREST:
         picks = [how.indices(*axis) for axis in zip(before, after, scales, strict=True)]
         return _nearest(op, ctx, x, picks)
     if not type_.dtype.is_float:
-        reject(f"{mode} interpolation of {type_.dtype} rounds in torch")
+        reject(f"{op.attr('mode')} interpolation of {type_.dtype} rounds in torch; interpolate floats, then round")
     if how.mode == "linear" and not how.antialias and scales == (None,) * len(after):
         return _linear(op, ctx, how, x, after)
+    return resized(op, ctx, how, x)
+
+
+def resized(op: Op, ctx: Context, how: Resize, x: Value, form: str = "auto") -> Value:
+    """Resize ``x`` by a constant map for each axis; see :mod:`anec.passes.lower_to_mil.axis_map` for ``form``.
+
+    Raises:
+        Reject: a space axis is symbolic.
+    """
+    before, after = _fixed(x.tensor.shape[2:]), _fixed(op.result.tensor.shape[2:])
+    if before is None or after is None:
+        reject(f"the sizes of {x.tensor} are symbolic")
+    scales = _scales(op, len(after))
     # The axis that grows least goes first: what follows is smaller.
     for index in sorted(range(len(after)), key=lambda index: (after[index] / before[index], -index)):
-        x = _product(op, ctx, x, index + 2, how.matrix(before[index], after[index], scales[index]))
+        x = mapped(op, ctx, x, index + 2, how.matrix(before[index], after[index], scales[index]), form)
     return x
+
+
+def _fixed(dims: Sequence[Dim]) -> tuple[int, ...] | None:
+    """The sizes, when none is symbolic."""
+    fixed = tuple(dim for dim in dims if isinstance(dim, int))
+    return fixed if len(fixed) == len(dims) else None
 
 
 def _scales(op: Op, space: int) -> tuple[float | None, ...]:
@@ -110,21 +138,10 @@ def _scales(op: Op, space: int) -> tuple[float | None, ...]:
     return tuple(float(scale) if isinstance(scale, (int, float)) else None for scale in given)
 
 
-def _product(op: Op, ctx: Context, x: Value, axis: int, matrix: torch.Tensor) -> Value:
-    """``matrix`` [after, before] applied along one axis."""
-    import torch
-
-    shape, (after, before) = x.shape, matrix.shape
-    if after == before and torch.equal(matrix, torch.eye(after, dtype=matrix.dtype)):
-        return x
-    if axis == x.rank - 1:
-        return mil.matmul(x, constant(ctx, op, matrix.T, "columns", x.tensor.dtype))
-    rows = constant(ctx, op, matrix, "rows", x.tensor.dtype)
-    if axis == x.rank - 2:
-        return mil.matmul(rows, x)
-    # The axes behind it as one: [N, C, D, H * W].
-    flat = mil.reshape(x, shape=(*shape[: axis + 1], -1))
-    return mil.reshape(mil.matmul(rows, flat), shape=(*shape[:axis], after, *shape[axis + 1 :]))
+def _size(x: Value, axis: int) -> int:
+    size = x.tensor.shape[axis]
+    assert isinstance(size, int)
+    return size
 
 
 def _as_image(x: Value, build: Callable[[Value], Value]) -> Value:
@@ -151,9 +168,9 @@ def _upsampled(x: Value, height: int, width: int, align_corners: bool) -> Value:
 def _linear(op: Op, ctx: Context, how: Resize, x: Value, after: tuple[int, ...]) -> Value:
     """By the ratio of sizes: Core ML's grids STRICT_ALIGN_CORNERS and UNALIGN_CORNERS are torch's."""
     if len(after) == 3:
-        x, after = _product(op, ctx, x, 2, how.matrix(x.shape[2], after[0], None)), after[1:]
+        x, after = mapped(op, ctx, x, 2, how.matrix(_size(x, 2), after[0], None)), after[1:]
     height, width = (1, *after)[-2:]
-    old_height, old_width = (1, *x.shape[2:])[-2:]
+    old_height, old_width = _size(x, -2) if len(after) > 1 else 1, _size(x, -1)
     if height % old_height == 0 and width % old_width == 0:
         return _upsampled(x, height // old_height, width // old_width, how.align_corners)
 
@@ -166,20 +183,23 @@ def _linear(op: Op, ctx: Context, how: Resize, x: Value, after: tuple[int, ...])
 
 def _nearest(op: Op, ctx: Context, x: Value, picks: list[list[int]]) -> Value:
     """Whole steps take every n-th element, whole factors repeat each, all else gathers."""
-    begin, end, stride = [0] * x.rank, list(x.shape), [1] * x.rank
+    begin, end, stride = [0] * x.rank, [0] * x.rank, [1] * x.rank
+    whole = [True] * x.rank
     factors = [1] * x.rank
     gathered: dict[int, list[int]] = {}
     for axis, pick in enumerate(picks, 2):
-        size, count = x.shape[axis], len(pick)
+        size, count = _size(x, axis), len(pick)
         step = pick[1] - pick[0] if count > 1 else 1
+        if pick == list(range(size)):
+            continue
         if step > 0 and pick == list(range(pick[0], pick[0] + step * count, step)):
-            begin[axis], end[axis], stride[axis] = pick[0], pick[-1] + 1, step
+            begin[axis], end[axis], stride[axis], whole[axis] = pick[0], pick[-1] + 1, step, False
         elif count % size == 0 and _repeats_axis(x, axis) and pick == [i * size // count for i in range(count)]:
             factors[axis] = count // size
         else:
             gathered[axis] = pick
-    if (begin, end, stride) != ([0] * x.rank, list(x.shape), [1] * x.rank):
-        x = mil.slice_by_index(x, begin=begin, end=end, stride=stride)
+    if not all(whole):
+        x = mil.slice_by_index(x, begin=begin, end=end, stride=stride, begin_mask=whole, end_mask=whole)
     for axis, pick in gathered.items():
         import torch
 
@@ -193,18 +213,23 @@ def _repeats_axis(x: Value, axis: int) -> bool:
     return x.tensor.dtype.is_float and axis >= x.rank - 2
 
 
-def _by_whole_factors(op: Op, how: Resize, x: Value) -> Value:
-    """Symbolic sizes: what a whole factor says without knowing them."""
+def _symbolic(op: Op, how: Resize, x: Value, ctx: Context) -> Value:
+    """Symbolic sizes: by a whole factor where there is one, else by computed points."""
     before, after = x.tensor.shape[2:], op.result.tensor.shape[2:]
     factors = [divide(large, small) for large, small in zip(after, before, strict=True)]
     whole = [factor for factor in factors if isinstance(factor, int)]
     agree = all(s is None or s == f for s, f in zip(_scales(op, len(after)), factors, strict=True))
     fits = how.mode in _NEAREST or (how.mode == "linear" and not how.antialias)
-    if not fits or not agree or len(whole) != len(factors) or len(whole) > 2 or not x.tensor.dtype.is_float:
+    if how.antialias:
         raise UnsupportedError(
-            f"interpolation of {x.tensor} to {op.result.tensor}",
+            f"antialiased interpolation of {x.tensor} to {op.result.tensor}",
             where=op.origin.place or None,
-            hint="symbolic sizes resize by whole factors, nearest or linear, in one or two dimensions",
+            hint="its windows grow with the sizes: fix them, or leave out antialias",
+        )
+    if not fits or not agree or len(whole) != len(factors) or len(whole) > 2 or not x.tensor.dtype.is_float:
+        spaces = enumerate(zip(before, after, _scales(op, len(after)), strict=True), 2)
+        return symbolic_resize.resized(
+            x, [Axis(at, *rest) for at, rest in spaces], how.mode, how.align_corners, ctx.module.opset
         )
     height, width = (1, *whole)[-2:]
     if how.mode == "linear":
@@ -212,37 +237,4 @@ def _by_whole_factors(op: Op, how: Resize, x: Value) -> Value:
     return _repeated(x, height, width)
 
 
-# torch's padding and corners to Core ML's word: what torch mirrors at pixel edges is `symmetric`.
-_PADDINGS = {
-    ("zeros", True): "constant",
-    ("zeros", False): "constant",
-    ("border", True): "border",
-    ("border", False): "border",
-    ("reflection", True): "reflection",
-    ("reflection", False): "symmetric",
-}
-
-
-@rewrite(nn.grid_sample)
-def lower_grid_sample(op: Op) -> Value:
-    """One op for images, bilinear or nearest; Core ML samples neither cubically nor volumes."""
-    type_ = result_type(op)
-    mode, padding, align_corners = op.attr("mode"), str(op.attr("padding_mode")), bool(op.attr("align_corners"))
-    if mode not in ("bilinear", "nearest") or type_.rank != 4:
-        raise UnsupportedError(
-            f"grid_sample {mode} of {op.value('x').tensor}",
-            where=op.origin.place or None,
-            hint="Core ML samples [N, C, H, W], mode bilinear or nearest",
-        )
-    return mil.resample(
-        value(op.operand("x"), type_.dtype),
-        value(op.operand("grid"), type_.dtype),
-        sampling_mode=mode,
-        padding_mode=_PADDINGS[padding, align_corners],
-        padding_value=0.0,
-        coordinates_mode="normalized_minus_one_to_one",
-        align_corners=align_corners,
-    )
-
-
-RULES: list[Rule] = [lower_interpolate, lower_grid_sample]
+RULES: list[Rule] = [lower_interpolate]

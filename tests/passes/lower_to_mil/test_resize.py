@@ -1,8 +1,7 @@
-"""nn.interpolate and nn.grid_sample lowered: torch's numbers, by Core ML's ops where they say the same."""
+"""nn.interpolate lowered: torch's numbers, by Core ML's ops where they say the same."""
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import pytest
@@ -16,7 +15,8 @@ from anec.ir.facts import is_constant
 from anec.ir.graph import Module
 from anec.ir.parser import parse_module
 from anec.passes.lower_to_mil import LowerToMil
-from anec.testing import assert_legal, check_lowering, check_module_lowering, module_of, run_pass, single_op
+from anec.reference.evaluate import evaluate
+from anec.testing import DOUBLE, assert_legal, check_lowering, check_module_lowering, module_of, run_pass, single_op
 
 TARGETS = ("iOS15", "iOS17", "iOS18")
 SPACES = {1: (7,), 2: (5, 7), 3: (3, 4, 5)}
@@ -169,40 +169,35 @@ def test_symbolic_sizes_go_by_whole_factors(mode):
     assert_legal(module)
 
 
-def test_other_symbolic_sizes_are_an_error_that_says_what_goes():
-    with pytest.raises(UnsupportedError, match="whole factors"):
-        run_pass(symbolic('size=[(H+1), (W)], mode="bilinear"', "H+1,W"), LowerToMil())
-    with pytest.raises(UnsupportedError, match="whole factors"):
-        run_pass(symbolic('size=[(2*H), (2*W)], mode="bicubic"', "2*H,2*W"), LowerToMil())
+def test_antialiasing_of_symbolic_sizes_is_an_error():
+    with pytest.raises(UnsupportedError, match="antialiased"):
+        run_pass(symbolic('size=[(2*H), (2*W)], mode="bicubic", antialias=true', "2*H,2*W"), LowerToMil())
 
 
-@pytest.mark.parametrize("target", ["iOS15", "iOS16", "iOS18"])
-@pytest.mark.parametrize(
-    ("mode", "padding", "align"),
-    list(itertools.product(("bilinear", "nearest"), ("zeros", "border", "reflection"), (False, True))),
-)
-@pytest.mark.parametrize("shape", [(1, 2, 5, 6), (2, 3, 4, 1)])
-def test_grid_sample(shape, mode, padding, align, target):
-    # Points on and between pixels, on the border, and well outside.
-    grid = torch.cat([randn(shape[0], 6, 7, 2) * 1.5, torch.tensor([-1.0, -0.6, 0.0, 1.0]).expand(shape[0], 6, 2, 4)
-                      .reshape(shape[0], 6, 4, 2)], dim=2)  # fmt: skip
-    module = check_lowering(
-        "nn.grid_sample", randn(*shape), grid, mode=mode, padding_mode=padding, align_corners=align, target=target
+@pytest.mark.parametrize("target", ["iOS15", "iOS18"])
+@pytest.mark.parametrize("size", [(7, 3), (10, 14), (5, 2), (1, 1), (4, 9), (15, 7)])
+def test_area_is_adaptive_pooling_in_few_ops(size, target):
+    """torch.export spells mode="area" as adaptive average pooling, whether size or scale factor is given."""
+    module = check_lowering("nn.adaptive_avg_pool", randn(2, 3, 5, 7), size=size, target=target)
+    assert len(ops(module)) <= 2
+
+
+@pytest.mark.parametrize("mode", ["nearest", "nearest-exact", "bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [(8, 10), (6, 7), (2, 5)])
+def test_a_symbolic_batch_changes_nothing(mode, size):
+    text = (
+        "anec 1\nmodule target=iOS17\ndims B in 1..8\n\n"
+        f"func main(%x: f32[B,2,4,5]) -> (%y: f32[B,2,{size[0]},{size[1]}]) {{\n"
+        f'  %y = nn.interpolate(%x) {{size=[{size[0]}, {size[1]}], mode="{mode}"}} : f32[B,2,{size[0]},{size[1]}]\n'
+        "  return %y\n}\n"
     )
-    assert ops(module) == ["resample"]
-
-
-@pytest.mark.parametrize(
-    ("x", "grid", "mode", "named"),
-    [
-        (randn(1, 1, 4, 4), randn(1, 3, 3, 2), "bicubic", "bicubic"),
-        (randn(1, 1, 4, 4, 4), randn(1, 3, 3, 3, 3), "bilinear", r"f32\[1,1,4,4,4\]"),
-    ],
-)
-def test_sampling_that_core_ml_has_not_is_an_error_that_names_the_form(x, grid, mode, named):
-    module, _ = single_op("nn.grid_sample", x, grid, mode=mode)
-    with pytest.raises(UnsupportedError, match=named):
-        run_pass(module, LowerToMil())
+    module = parse_module(text, registry)
+    run_pass(module, LowerToMil())
+    assert_legal(module)
+    for batch in (1, 3):
+        x = randn(batch, 2, 4, 5)
+        (y,) = evaluate(module, {"x": x}, precision=DOUBLE).values()
+        torch.testing.assert_close(y, torch.nn.functional.interpolate(x.double(), size=size, mode=mode))
 
 
 def test_sizes_at_which_float32_and_exact_arithmetic_pick_differently_follow_the_exact():
@@ -210,8 +205,6 @@ def test_sizes_at_which_float32_and_exact_arithmetic_pick_differently_follow_the
     x = torch.tensor([[[1.0, 2.0]]])
     module, inputs = single_op("nn.interpolate", x, size=(82,), mode="nearest")
     run_pass(module, LowerToMil())
-    from anec.reference.evaluate import evaluate
-
     ours = evaluate(module, inputs)["y"].flatten()
     assert ours.tolist() == [1.0] * 41 + [2.0] * 41
     assert math.isclose(float(torch.nn.functional.interpolate(x, size=82)[0, 0, 41]), 1.0)
