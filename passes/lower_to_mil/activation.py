@@ -21,10 +21,6 @@ from anec.rewrite import Rule, reject, rewrite
 _GELU_MODES = {"none": "EXACT", "tanh": "TANH_APPROXIMATION", "sigmoid": "SIGMOID_APPROXIMATION"}
 
 
-def _hard_sigmoid(x: Value) -> Value:
-    return mil.sigmoid_hard(x, alpha=1 / 6, beta=0.5)
-
-
 def _log_sigmoid(x: Value) -> Value:
     """-softplus(-x): no exponential of a large number, no logarithm of zero."""
     return mil.mul(mil.softplus(mil.mul(x, -1.0)), -1.0)
@@ -33,9 +29,9 @@ def _log_sigmoid(x: Value) -> Value:
 _POINTWISE: dict[OpDef, Callable[[Value], Value]] = {
     nn.silu: lambda x: mil.silu(x),
     nn.mish: lambda x: mil.mul(x, mil.tanh(mil.softplus(x))),
-    nn.hard_sigmoid: _hard_sigmoid,
-    nn.hard_swish: lambda x: mil.mul(x, _hard_sigmoid(x)),
+    nn.hard_swish: lambda x: mil.mul(x, mil.sigmoid_hard(x, alpha=1 / 6, beta=0.5)),
     nn.log_sigmoid: _log_sigmoid,
+    nn.softsign: lambda x: mil.softsign(x),
 }
 
 
@@ -54,6 +50,13 @@ def lower_gelu(op: Op) -> Value:
     if mode is None:
         reject(f"there is no gelu {op.attr('approximate')!r}")
     return mil.gelu(value(op.operand("x"), result_type(op).dtype), mode=mode)
+
+
+@rewrite(nn.hard_sigmoid)
+def lower_hard_sigmoid(op: Op) -> Value:
+    """Core ML has it with any slope and offset."""
+    alpha, beta = (number(op.attr(name), DType.F32) for name in ("alpha", "beta"))
+    return mil.sigmoid_hard(value(op.operand("x"), result_type(op).dtype), alpha=alpha, beta=beta)
 
 
 @rewrite(nn.softplus)
@@ -83,6 +86,7 @@ def lower_glu(op: Op) -> Value:
 RULES: list[Rule] = [
     *(_pointwise(source, build) for source, build in _POINTWISE.items()),
     lower_gelu,
+    lower_hard_sigmoid,
     lower_softplus,
     lower_glu,
 ]

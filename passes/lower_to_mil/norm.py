@@ -3,13 +3,6 @@
     %w: f32[8] weight, %b: f32[8] weight
     %y = nn.layer_norm(%x, %w, %b) {axes=[-1]}     ->     %y = mil.layer_norm(%x, %w, %b) {axes=[-1], epsilon=1e-05}
 
-    %w: f32[8] weight
-    %y = nn.rms_norm(%x, %w) {axes=[-1]}           ->     %1 = mil.mul(%x, %x)
-                                                          %2 = mil.reduce_mean(%1) {axes=[-1], keep_dims=true}
-                                                          %3 = mil.rsqrt(%2) {epsilon=1e-06}
-                                                          %4 = mil.mul(%x, %3)
-                                                          %y = mil.mul(%4, %w)
-
 Core ML wants the weights of its norms constant; computed ones become products and sums.
 """
 
@@ -21,6 +14,8 @@ from anec.ir.dims import Dim, Expr
 from anec.ir.facts import is_constant
 from anec.ir.graph import Op, Value
 from anec.ir.types import DType
+from anec.passes.lower_to_mil.length_norm import along
+from anec.passes.lower_to_mil.movement import reshaped
 from anec.passes.lower_to_mil.permutation import volume
 from anec.passes.lower_to_mil.typing import axes, axis, cast, number, result_type, value
 from anec.rewrite import Rule, reject, rewrite
@@ -46,29 +41,15 @@ def _affine(x: Value, weight: Value | None, bias: Value | None) -> Value:
     return x if bias is None else mil.add(x, bias)
 
 
-def _along(vector: Value | None, rank: int, found: tuple[int, ...]) -> Value | None:
-    """A weight of the shape of the axes ``found``, so that it broadcasts against rank ``rank``."""
-    if vector is None or found == tuple(range(rank - len(found), rank)):
-        return vector
-    missing = tuple(index - found[0] for index in range(found[0], rank) if index not in found)
-    return mil.expand_dims(vector, axes=missing)
-
-
 def _per_channel(vector: Value | None, rank: int) -> Value | None:
-    return _along(vector, rank, (1,))
+    return None if vector is None else along(vector, rank, (1,))
 
 
 def _reshaped(x: Value, shape: tuple[Dim, ...]) -> Value:
-    """``x`` in another shape, in which at most one size may be symbolic.
-
-    Raises:
-        Reject: several are.
-    """
-    if x.tensor.shape == shape:
-        return x
-    symbolic = [index for index, dim in enumerate(shape) if isinstance(dim, Expr)]
-    if len(symbolic) > 1:
-        reject(f"{x.tensor} is reshaped with several symbolic sizes")
+    """``x`` in another shape."""
+    symbolic = sum(isinstance(dim, Expr) for dim in shape)
+    if x.tensor.shape == shape or symbolic > 1:
+        return reshaped(x, shape)
     return mil.reshape(x, shape=tuple(-1 if isinstance(dim, Expr) else dim for dim in shape))
 
 
@@ -87,26 +68,8 @@ def lower_layer_norm(op: Op) -> Value:
     if _constant(weight, bias) and (weight is not None or bias is None):
         return mil.layer_norm(x, gamma=weight, beta=bias, **settings)
     found = axes(op.attr("axes"), x.rank)
-    return _affine(mil.layer_norm(x, **settings), _along(weight, x.rank, found), _along(bias, x.rank, found))
-
-
-@rewrite(nn.rms_norm)
-def lower_rms_norm(op: Op) -> Value:
-    """The epsilon is rsqrt's own."""
-    type_ = result_type(op)
-    x = value(op.operand("x"), type_.dtype)
-    found = axes(op.attr("axes"), x.rank)
-    mean = mil.reduce_mean(mil.mul(x, x), axes=op.attr("axes"), keep_dims=True)
-    weight = _along(_weight(op, "weight", type_.dtype), x.rank, found)
-    return _affine(mil.mul(x, mil.rsqrt(mean, epsilon=_epsilon(op))), weight, None)
-
-
-@rewrite(nn.l2_norm)
-def lower_l2_norm(op: Op) -> Value:
-    """Not mil.l2_norm, which is over the last three axes together and adds its epsilon to the sum."""
-    x = value(op.operand("x"), result_type(op).dtype)
-    norm = mil.reduce_l2_norm(x, axes=op.attr("axes"), keep_dims=True)
-    return mil.real_div(x, mil.maximum(norm, _epsilon(op)))
+    weight, bias = (None if vector is None else along(vector, x.rank, found) for vector in (weight, bias))
+    return _affine(mil.layer_norm(x, **settings), weight, bias)
 
 
 @rewrite(nn.group_norm)
@@ -176,8 +139,6 @@ def lower_log_softmax(op: Op) -> Value:
 
 RULES: list[Rule] = [
     lower_layer_norm,
-    lower_rms_norm,
-    lower_l2_norm,
     lower_group_norm,
     lower_instance_norm,
     lower_batch_norm,

@@ -88,6 +88,13 @@ def test_l2_norm(axes):
     close(run("nn.l2_norm", x, axes=axes, epsilon=1e-3), F.normalize(x, dim=axes, eps=1e-3))
 
 
+def test_global_response_norm():
+    x = randn(2, 4, 5, 6)
+    norm = x.norm(dim=(1, 2), keepdim=True)
+    ours = run("nn.global_response_norm", x, axes=(1, 2), axis=-1, epsilon=1e-3)
+    close(ours, norm / (norm.mean(3, keepdim=True) + 1e-3))
+
+
 @pytest.mark.parametrize("shape", [(2, 6), (1, 6, 5), (2, 6, 3, 4), (2, 6, 2, 3, 4)])
 @pytest.mark.parametrize("groups", [1, 2, 3])
 def test_group_norm(shape, groups):
@@ -133,6 +140,7 @@ POINTS = [-math.inf, -1e4, -30.0, -3.0, -1.0, -1e-6, -0.0, 0.0, 1e-6, 0.5, 3.0, 
         ("hard_swish", F.hardswish),
         ("hard_sigmoid", F.hardsigmoid),
         ("log_sigmoid", F.logsigmoid),
+        ("softsign", F.softsign),
         ("softplus", F.softplus),
         ("gelu", F.gelu),
     ],
@@ -141,6 +149,11 @@ POINTS = [-math.inf, -1e4, -30.0, -3.0, -1.0, -1e-6, -0.0, 0.0, 1e-6, 0.5, 3.0, 
 def test_activations(name, theirs, dtype):
     x = torch.tensor(POINTS, dtype=dtype)
     torch.testing.assert_close(run(f"nn.{name}", x), theirs(x), rtol=0, atol=0, equal_nan=True)
+
+
+def test_hard_sigmoid_of_another_slope():
+    x = torch.linspace(-6, 6, 49, dtype=DTYPE)
+    close(run("nn.hard_sigmoid", x, alpha=0.2, beta=0.25), (0.2 * x + 0.25).clamp(0, 1))
 
 
 def test_gelu_by_its_approximations():

@@ -17,7 +17,7 @@ POINTS = torch.tensor(
 )
 # How many ops each takes: what is said by one MIL op is one.
 COUNTS = {
-    "gelu": 1, "silu": 1, "hard_sigmoid": 1, "hard_swish": 2, "mish": 3, "log_sigmoid": 3, "softplus": 3,
+    "gelu": 1, "silu": 1, "hard_sigmoid": 1, "hard_swish": 2, "mish": 3, "log_sigmoid": 3, "softplus": 3, "softsign": 1,
 }  # fmt: skip
 
 
@@ -40,6 +40,13 @@ def test_infinities_are_torchs(name):
 def test_gelu(approximate, target):
     module = check_lowering("nn.gelu", POINTS, approximate=approximate, target=target)
     assert [op.name for op in module.ops()] == ["mil.gelu"]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(("alpha", "beta"), [(0.2, 0.5), (1.5, 0.0), (-0.5, 0.25)])
+def test_hard_sigmoid_of_another_slope(alpha, beta, target):
+    module = check_lowering("nn.hard_sigmoid", POINTS, alpha=alpha, beta=beta, target=target)
+    assert [op.name for op in module.ops()] == ["mil.sigmoid_hard"]
 
 
 @settings(max_examples=30, deadline=None)

@@ -42,9 +42,11 @@ def hard_swish(x: Tensor) -> Tensor:
 
 
 @kernel("nn.hard_sigmoid")
-def hard_sigmoid(x: Tensor) -> Tensor:
-    """Return relu6(x + 3) / 6."""
-    return F.hardsigmoid(x)
+def hard_sigmoid(x: Tensor, *, alpha: float = 1 / 6, beta: float = 0.5) -> Tensor:
+    """Return alpha x + beta, kept between 0 and 1."""
+    if (alpha, beta) == (1 / 6, 0.5):
+        return F.hardsigmoid(x)  # rounds as torch does
+    return torch.clamp(alpha * x + beta, 0.0, 1.0)
 
 
 @kernel("nn.softplus")
@@ -57,6 +59,12 @@ def softplus(x: Tensor, *, beta: float = 1.0, threshold: float = 20.0) -> Tensor
 def log_sigmoid(x: Tensor) -> Tensor:
     """Return log(sigmoid(x)), stable for large |x|."""
     return F.logsigmoid(x)
+
+
+@kernel("nn.softsign")
+def softsign(x: Tensor) -> Tensor:
+    """Return x / (1 + |x|)."""
+    return F.softsign(x)
 
 
 @kernel("nn.glu")

@@ -67,6 +67,14 @@ def l2_norm(x: Tensor, *, axes: Ints, epsilon: float = 1e-12) -> Tensor:
     return scaled
 
 
+@kernel("nn.global_response_norm")
+def global_response_norm(x: Tensor, *, axes: Ints, axis: int, epsilon: float = 1e-6) -> Tensor:
+    """Compare Euclidean norms over ``axes`` with their mean along ``axis``; ``axes`` stay with size 1."""
+    norm = torch.linalg.vector_norm(x, 2, positive_axes(axes, x.dim()), keepdim=True)
+    response: Tensor = norm / (norm.mean(positive_axis(axis, x.dim()), keepdim=True) + epsilon)
+    return response
+
+
 @kernel("nn.group_norm")
 def group_norm(
     x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, *, groups: int, epsilon: float = 1e-5
