@@ -1,0 +1,77 @@
+"""The list of what Core ML cannot express: it is complete for core ATen, and short."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+import anec.passes.raise_nn
+from anec.errors import UnsupportedError
+from anec.passes.lower_to_mil import LowerToMil, refused
+from anec.passes.lower_to_mil.refused import REFUSED, refusal
+from anec.testing import check_lowering
+from lowering import floats
+
+# The frontend turns them into dimension expressions; torch.export leaves no others.
+SIZES = frozenset("sym_size sym_numel sym_stride sym_storage_offset sym_is_contiguous".split())
+# What no compiler to a program of values could give.
+BY_NATURE = (refused.RANDOM, refused.ALLOCATION, refused.SIZED_BY_DATA, refused.NUMBER)
+
+
+def core_overloads() -> Iterator[str]:
+    for packet in dir(torch.ops.aten):
+        found = getattr(torch.ops.aten, packet)
+        for overload in found.overloads() if hasattr(found, "overloads") else ():
+            if torch.Tag.core in getattr(found, overload).tags:
+                yield f"aten.{packet}.{overload}"
+
+
+def handled() -> set[str]:
+    """The ops with a lowering, a raise, or both parts computed."""
+    roots = {root.name for rule in LowerToMil.all_rules() for root in rule.roots}
+    for found in pkgutil.iter_modules(anec.passes.raise_nn.__path__):
+        module = importlib.import_module(f"anec.passes.raise_nn.{found.name}")
+        roots |= {root.name for rule in getattr(module, "RULES", ()) for root in rule.roots}
+    split = importlib.import_module("anec.passes.split_complex")
+    return roots | {f"aten.{name}.default" for name in getattr(split, "HANDLED", ())}
+
+
+def test_every_core_op_is_lowered_or_refused_with_a_reason() -> None:
+    known = handled()
+    missing = {
+        name
+        for name in core_overloads()
+        if name not in known and refusal(name) is None and name.split(".")[1] not in SIZES
+    }
+    assert missing <= {"aten._fft_r2c.default", "aten._fft_c2r.default", "aten._fft_c2c.default"}
+
+
+def test_few_core_ops_are_refused_for_want_of_a_lowering() -> None:
+    known = handled()
+    core = [name for name in core_overloads() if name not in known and "_backward" not in name]
+    others = [name for name in core if (found := refusal(name)) is not None and found not in BY_NATURE]
+    assert len(others) < 10, others
+
+
+def test_nothing_lowered_is_on_the_list() -> None:
+    both = {name for name in handled() if name.startswith("aten.") and refusal(name) is not None}
+    assert sorted(name for name in both if refusal(name) is not refused.BACKWARD) == []
+
+
+def test_every_packet_exists() -> None:
+    """But for some that older or newer versions of torch have."""
+    missing = [name for name in REFUSED if not hasattr(torch.ops.aten, name.partition(".")[0])]
+    assert len(missing) < len(REFUSED) / 10, missing
+
+
+def test_the_error_gives_reason_and_hint() -> None:
+    with pytest.raises(UnsupportedError, match=r"draws random numbers[^$]*hint: make the random tensor an input"):
+        check_lowering("aten.rand_like.default", floats(3))
+    with pytest.raises(UnsupportedError, match=r"factorizes a matrix step by step"):
+        check_lowering("aten.linalg_qr.default", floats(3, 3))
+    with pytest.raises(UnsupportedError, match="belongs to the backward pass"):
+        check_lowering("aten.threshold_backward.default", floats(3), floats(3), 0.5)
