@@ -1,0 +1,171 @@
+"""The forms a tensor can be held in, and the way from one use of it to another.
+
+    rank    as written      channels first    sequence last
+    2       [B, C]          [B, C, 1, 1]
+    3       [B, S, C]       [B, C, 1, S]
+    4       [B, H, W, C]    [B, C, H, W]
+    4       [B, H, S, E]                      [B, H, E, S]
+
+The channels of a sequence model stand last, the Neural Engine wants them on axis 1 and the longest
+axis last (Apple, "Deploying Transformers on the Apple Neural Engine"; rule A07). Heads of attention,
+before they are merged, keep their place: [B, H, E, S] is a view of [B, H E, 1, S]. A tensor of another
+rank has one form. Nothing here builds an op.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from anec.dialects import mil
+from anec.ir.dims import Dim
+from anec.ir.graph import Op, Value
+from anec.passes.lower_to_mil.permutation import Movement, volume
+
+
+class Form(Enum):
+    """How a tensor is held."""
+
+    WRITTEN = "as written"
+    CHANNELS_FIRST = "channels first"
+    SEQUENCE_LAST = "sequence last"
+
+
+# For each rank, where each axis stands; all forms but the written one are of rank 4.
+_PLACES: dict[Form, dict[int, tuple[int, ...]]] = {
+    Form.CHANNELS_FIRST: {2: (0, 1), 3: (0, 3, 1), 4: (0, 2, 3, 1)},
+    Form.SEQUENCE_LAST: {4: (0, 1, 3, 2)},
+}
+_VIEWS = (mil.reshape, mil.expand_dims, mil.squeeze)
+
+
+def forms_of(rank: int) -> tuple[Form, ...]:
+    """The forms a tensor of ``rank`` has besides the written one."""
+    return tuple(form for form, places in _PLACES.items() if rank in places)
+
+
+def places(form: Form, rank: int) -> tuple[int, ...]:
+    """Where each axis of a tensor of ``rank`` stands in ``form``.
+
+    >>> places(Form.CHANNELS_FIRST, 3)
+    (0, 3, 1)
+    """
+    return _PLACES[form][rank]
+
+
+def shape_in(shape: Sequence[Dim], form: Form) -> tuple[Dim, ...]:
+    """The shape of the tensor that holds one of ``shape`` in ``form``.
+
+    >>> shape_in((2, 77, 512), Form.CHANNELS_FIRST)
+    (2, 512, 1, 77)
+    """
+    if form is Form.WRITTEN:
+        return tuple(shape)
+    held: list[Dim] = [1] * 4
+    for size, place in zip(shape, places(form, len(shape)), strict=True):
+        held[place] = size
+    return tuple(held)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A use of a tensor: the value that an op made, and the views and permutes behind it.
+
+    Args:
+        root: a result of an op that computes, or an input.
+        shapes: one entry a step: the new shape of a view, or None for a permute.
+        perms: one entry a step: the permutation, or None for a view.
+    """
+
+    root: Value
+    shapes: tuple[tuple[Dim, ...] | None, ...] = ()
+    perms: tuple[tuple[int, ...] | None, ...] = ()
+
+    def then(self, *, shape: Sequence[Dim] | None = None, perm: Sequence[int] | None = None) -> Route:
+        """The route with one more step."""
+        step = tuple(shape) if shape is not None else None
+        return Route(self.root, (*self.shapes, step), (*self.perms, tuple(perm) if perm is not None else None))
+
+    def movement(self, held: Form, wanted: Form) -> Movement | None:
+        """How the data of the root, held in one form, stand in the tensor used, wanted in another.
+
+        Returns:
+            None when the axes of some view straddle those before.
+        """
+        at: Movement | None = Movement.of(shape_in(self.root.tensor.shape, held))
+        shape = self.root.tensor.shape
+        if held is not Form.WRITTEN and at is not None:
+            stand = places(held, len(shape))
+            units = [place for place in range(4) if place not in stand]
+            at = at.permuted((*stand, *units)).viewed(shape)
+        for view, perm in zip(self.shapes, self.perms, strict=True):
+            if at is None:
+                return None
+            if perm is not None:
+                at, shape = at.permuted(perm), tuple(shape[axis] for axis in perm)
+            elif view is not None:
+                at, shape = at.viewed(view), view
+        if wanted is not Form.WRITTEN and at is not None:
+            stand = places(wanted, len(shape))
+            at = at.permuted(sorted(range(len(shape)), key=lambda axis: stand[axis]))
+        return at
+
+    @property
+    def shape(self) -> tuple[Dim, ...]:
+        """The shape of the tensor used, as written."""
+        shape = self.root.tensor.shape
+        for view, perm in zip(self.shapes, self.perms, strict=True):
+            shape = view if view is not None else tuple(shape[axis] for axis in perm or ())
+        return shape
+
+
+def is_movement(op: Op) -> bool:
+    """Whether ``op`` only moves data, in a way that a route can hold."""
+    return op.defn in _VIEWS or op.defn is mil.transpose
+
+
+def route_to(value: Value) -> Route:
+    """The route that ends at ``value``; it is its own root where an op computes it."""
+    steps: list[Op] = []
+    at = value
+    while at.op is not None and is_movement(at.op):
+        steps.append(at.op)
+        at = at.op.value("x")
+    route = Route(at)
+    for step in reversed(steps):
+        if step.defn is mil.transpose:
+            perm = step.attr("perm")
+            assert isinstance(perm, tuple)
+            route = route.then(perm=tuple(int(axis) % len(perm) for axis in perm if isinstance(axis, int)))
+        else:
+            route = route.then(shape=step.results[0].tensor.shape)
+    if route.movement(Form.WRITTEN, Form.WRITTEN) is None:
+        # A view across parts of a permuted tensor: what it gives is a tensor of its own.
+        last = steps[0]
+        before = route_to(last.value("x"))
+        return Route(value) if before.root is not last.value("x") else route
+    return route
+
+
+def cost(route: Route, held: Form, wanted: Form) -> int:
+    """What bringing the root, held in one form, to a use that wants another takes; twice the elements moved.
+
+    A step that leaves the last axis where it is copies rows as they are: it counts half (rule A30).
+    """
+    movement = route.movement(held, wanted)
+    size = volume(route.shape)
+    assert movement is not None
+    assert isinstance(size, int)
+    total = 0
+    for _, perm in movement.steps():
+        total += size if perm[-1] == len(perm) - 1 else 2 * size
+    given, made = shape_in(route.root.tensor.shape, held), shape_in(route.shape, wanted)
+    if total or given[-1:] == made[-1:]:
+        return total
+    # Rows of other length are written anew; rows of one element leave most of their memory empty (A06).
+    return size if _same_but_units(given, made) else 2 * size
+
+
+def _same_but_units(left: Sequence[Dim], right: Sequence[Dim]) -> bool:
+    return [size for size in left if size != 1] == [size for size in right if size != 1]

@@ -1,0 +1,129 @@
+"""What a function asks of a layout: its movable ops, the form each may take, and who uses what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from anec.ir.graph import Graph, Op, Value
+from anec.passes.ane_layout.forms import Form, Route, cost, is_movement, route_to
+from anec.passes.ane_layout.transfer import Moving, moving
+
+
+@dataclass(slots=True)
+class Problem:
+    """What there is to decide.
+
+    Args:
+        movable: the ops that can work in another form.
+        form: which one each of them would take.
+        routes: the route to each value that is used.
+        written: for each value the ops that may use it as written; None is the function's end.
+        other: for each value, the rank it is broadcast to and the form, the ops that may use it so.
+    """
+
+    movable: dict[Op, Moving] = field(default_factory=dict)
+    form: dict[Op, Form] = field(default_factory=dict)
+    routes: dict[Value, Route] = field(default_factory=dict)
+    written: dict[Value, list[Op | None]] = field(default_factory=dict)
+    other: dict[tuple[Value, int, Form], list[Op]] = field(default_factory=dict)
+
+    @staticmethod
+    def of(graph: Graph) -> Problem:
+        """The problem a function poses."""
+        found = Problem()
+        for op in graph.ops():
+            if op.is_constant or is_movement(op):
+                continue
+            how = moving(op)
+            if how is not None:
+                found.movable[op] = how
+                found.form[op] = how.forms[0]
+            for value in used(op):
+                found._add(value, op)
+        for value in dict.fromkeys(graph.outputs):
+            if not value.is_constant:
+                found._add(value, None)
+        found._choose_forms()
+        for op, how in found.movable.items():
+            for value in used(op):
+                found.other.setdefault((value, how.rank, found.form[op]), []).append(op)
+        return found
+
+    def _add(self, value: Value, op: Op | None) -> None:
+        if value not in self.routes:
+            self.routes[value] = route_to(value)
+        self.written.setdefault(value, []).append(op)
+
+    def maker(self, route: Route) -> Op | None:
+        """The movable op that made a route's root, if one did."""
+        op = route.root.op
+        return op if op in self.movable else None
+
+    def broadcast(self, value: Value, rank: int) -> Route:
+        """The route to ``value`` with axes of size 1 in front, up to ``rank``."""
+        route = self.routes[value]
+        missing = rank - value.rank
+        return route.then(shape=(*(1,) * missing, *value.tensor.shape)) if missing else route
+
+    # -- one form for what hangs together ----------------------------------------------------------
+
+    def _choose_forms(self) -> None:
+        """Where there are several other forms, the one that neighbours are reached from most cheaply."""
+        ends: dict[Op, list[Value]] = {}
+        for value, route in self.routes.items():
+            if route.root.op in self.movable:
+                ends.setdefault(route.root.op, []).append(value)
+        for members in self._components():
+            shared = [
+                form for form in self.movable[members[0]].forms if all(form in self.movable[op].forms for op in members)
+            ]
+            if len(shared) > 1:
+                reached = [value for op in members for value in ends.get(op, ())]
+                best = min(shared, key=lambda form: self._price(members, reached, form))
+                self.form.update(dict.fromkeys(members, best))
+
+    def _components(self) -> list[list[Op]]:
+        """Movable ops with a choice, joined where one uses the other's result as it is."""
+        leader: dict[Op, Op] = {op: op for op, how in self.movable.items() if how.rank == 4}
+
+        def find(op: Op) -> Op:
+            while leader[op] is not op:
+                leader[op] = leader[leader[op]]
+                op = leader[op]
+            return op
+
+        for op in leader:
+            for value in used(op):
+                maker = self.routes[value].root.op
+                if maker in leader and not self.routes[value].shapes and value.rank == 4:
+                    leader[find(op)] = find(maker)
+        groups: dict[Op, list[Op]] = {}
+        for op in leader:
+            groups.setdefault(find(op), []).append(op)
+        return list(groups.values())
+
+    def _price(self, members: list[Op], reached: list[Value], form: Form) -> int:
+        """What moving data into and out of a component takes, all others being in their other form."""
+        inside = set(members)
+        total = 0
+        for op in members:
+            for value in used(op):
+                route = self.broadcast(value, self.movable[op].rank)
+                maker = self.maker(route)
+                if maker not in inside:
+                    total += cost(route, self.form[maker] if maker else Form.WRITTEN, form)
+        for value in reached:
+            for user in self.written[value]:
+                if user not in inside:
+                    total += cost(self.routes[value], form, self._wanted(user, value))
+        return total
+
+    def _wanted(self, user: Op | None, value: Value) -> Form:
+        if user is None or user not in self.movable or self.movable[user].rank != value.rank:
+            return Form.WRITTEN
+        return self.form[user]
+
+
+def used(op: Op) -> list[Value]:
+    """The values an op uses that are not constant, each once."""
+    return [value for value in dict.fromkeys(op.inputs) if not value.is_constant]
