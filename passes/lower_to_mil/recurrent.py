@@ -18,20 +18,24 @@
 Gates stand in another order: torch has i, f, g, o and r, z, n; Core ML i, f, o, g and r, n, z. Weights
 are reordered, and biases that Core ML has one of are summed, by ops on constants, which are computed
 before emission. torch's gru resets after the product, which Core ML can from iOS18 on.
+
+An LSTM with a projection (proj_size) has h = P o tanh(c), and W_hh h in its gates: that is a plain LSTM
+with the recurrent weight W_hh P, its outputs multiplied by P. What the first step sees of the initial
+state, W_hh h0, comes in as further features of the input, which are zero in every other step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from anec.dialects import mil, nn
 from anec.errors import UnsupportedError
 from anec.ir.facts import is_constant
 from anec.ir.graph import Op, Value
 from anec.ir.types import DType, TensorType
-from anec.passes.lower_to_mil.shared import needs
-from anec.passes.lower_to_mil.typing import result_type, value
+from anec.passes.lower_to_mil.shared import constant_tensor, filled_like, needs
+from anec.passes.lower_to_mil.typing import result_type, static, value
 from anec.pipeline.base import Context
 from anec.rewrite import Rule, rewrite
 
@@ -50,8 +54,9 @@ class Weights:
 
     input: Value
     hidden: Value
-    input_bias: Value | None
-    hidden_bias: Value | None
+    input_bias: Value | None = None
+    hidden_bias: Value | None = None
+    projection: Value | None = None
 
     def bias(self) -> Value | None:
         """Both biases as one."""
@@ -129,9 +134,12 @@ def _weights(op: Op, dtype: DType) -> list[list[Weights]]:
         )
     values = [value(w, dtype) for w in flat]
     biased, directions = bool(op.attr("has_bias")), 2 if op.attr("bidirectional") else 1
-    step = 4 if biased else 2
+    projected = "projection" in op.defn.by_name and bool(op.attr("projection"))
+    step = (4 if biased else 2) + projected
     parts = [values[start : start + step] for start in range(0, len(values), step)]
-    every = [Weights(w[0], w[1], *((w[2], w[3]) if biased else (None, None))) for w in parts]
+    every = [
+        Weights(w[0], w[1], *(w[2:4] if biased else (None, None)), *(w[-1:] if projected else ())) for w in parts
+    ]
     return [every[start : start + directions] for start in range(0, len(every), directions)]
 
 
@@ -146,19 +154,19 @@ def _ordered(gates: Value | None, order: tuple[int, ...]) -> Value | None:
 @rewrite(nn.lstm)
 def lower_lstm(op: Op, ctx: Context) -> tuple[Value, ...]:
     """One op a layer, for both directions too: their states stand side by side in it."""
-    if op.attr("projection"):
-        raise UnsupportedError(
-            "an LSTM with a projection (proj_size) has no lowering to Core ML",
-            where=op.origin.place or None,
-            hint="leave proj_size away and apply a Linear to the outputs instead",
-        )
     stack = Stack.of(op, ctx)
     sequence, hidden, cells = stack.x, list[Value](), list[Value]()
     for layer, weights in enumerate(stack.weights):
-        h, c = (_side_by_side(stack.state(op, name, layer)) for name in ("initial_h", "initial_c"))
+        initial = stack.state(op, "initial_h", layer)
+        c = _side_by_side(stack.state(op, "initial_c", layer))
+        if weights[0].projection is None:
+            h, inner = _side_by_side(initial), weights
+        else:
+            sequence, inner = _unprojected(sequence, initial, weights, ctx)
+            h = filled_like(c, 0.0, stack.dtype)
         settings: dict[str, object] = {"direction": "forward"}
-        if len(weights) == 2:
-            back = weights[1]
+        if len(inner) == 2:
+            back = inner[1]
             settings = {
                 "direction": "bidirectional",
                 "weight_ih_back": _ordered(back.input, _LSTM_ORDER),
@@ -169,15 +177,48 @@ def lower_lstm(op: Op, ctx: Context) -> tuple[Value, ...]:
             sequence,
             h,
             c,
-            _ordered(weights[0].input, _LSTM_ORDER),
-            _ordered(weights[0].hidden, _LSTM_ORDER),
-            _ordered(weights[0].bias(), _LSTM_ORDER),
+            _ordered(inner[0].input, _LSTM_ORDER),
+            _ordered(inner[0].hidden, _LSTM_ORDER),
+            _ordered(inner[0].bias(), _LSTM_ORDER),
             output_sequence=True,
             **settings,
         )
-        hidden.extend(_apart(h, len(weights)))
+        sequence = _projected(sequence, weights)
+        hidden.extend(_projected(part, weights[at : at + 1]) for at, part in enumerate(_apart(h, len(weights))))
         cells.extend(_apart(c, len(weights)))
     return stack.output(sequence), stack.last(hidden), stack.last(cells)
+
+
+def _unprojected(
+    sequence: Value, initial: Value, weights: list[Weights], ctx: Context
+) -> tuple[Value, list[Weights]]:
+    """The input and weights of the LSTM in front of the projection; see the module's docstring."""
+    known = constant_tensor(initial, ctx)
+    starts = [] if known is not None and not known.any() else _apart(initial, len(weights), axis=0)
+    steps = static(sequence.tensor)[0]
+    inputs, columns = [sequence], [[each.input] for each in weights]
+    for at, start in enumerate(starts):
+        behind = (0, steps - 1) if at == 0 else (steps - 1, 0)
+        inputs.append(mil.pad(start, pad=(*behind, 0, 0, 0, 0), mode="constant", constant_val=0.0))
+        for own, (column, each) in enumerate(zip(columns, weights, strict=True)):
+            column.append(each.hidden if own == at else filled_like(each.hidden, 0.0, each.hidden.tensor.dtype))
+    found = [
+        replace(
+            each,
+            input=mil.concat(joined, axis=1) if len(joined) > 1 else each.input,
+            hidden=mil.matmul(each.hidden, each.projection),
+        )
+        for each, joined in zip(weights, columns, strict=True)
+    ]
+    return mil.concat(inputs, axis=-1) if len(inputs) > 1 else sequence, found
+
+
+def _projected(x: Value, weights: list[Weights]) -> Value:
+    """What stands side by side for each direction, projected."""
+    if weights[0].projection is None:
+        return x
+    parts = [mil.linear(part, each.projection) for part, each in zip(_apart(x, len(weights)), weights, strict=True)]
+    return parts[0] if len(parts) == 1 else mil.concat(parts, axis=-1)
 
 
 def _side_by_side(state: Value) -> Value:
@@ -190,9 +231,9 @@ def _side_by_side(state: Value) -> Value:
     return mil.reshape(mil.transpose(state, perm=(1, 0, 2)), shape=(-1, directions * size))
 
 
-def _apart(state: Value, directions: int) -> Sequence[Value]:
+def _apart(state: Value, directions: int, axis: int = -1) -> Sequence[Value]:
     """[batch, directions * hidden] by direction."""
-    return [state] if directions == 1 else mil.split.many(state, num_splits=directions, axis=-1)
+    return [state] if directions == 1 else mil.split.many(state, num_splits=directions, axis=axis)
 
 
 @rewrite(nn.rnn)

@@ -104,14 +104,27 @@ def test_a_long_gru_needs_ios18_and_says_so(target):
     check_lowering("nn.gru", *args, **attrs, weights=("weights",), target="iOS18")
 
 
-def test_a_projection_is_an_error_with_a_way_out():
-    layer = torch.nn.LSTM(3, 4, proj_size=2)
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("zeros", [False, True])
+@pytest.mark.parametrize("form", [(1, False, False, True), (2, True, True, False), (2, True, False, True)])
+@pytest.mark.parametrize(("steps", "batch"), [(5, 2), (1, 1)])
+def test_projections(steps, batch, form, zeros, target):
+    layers, bidirectional, batch_first, bias = form
+    layer = torch.nn.LSTM(
+        3, 4, layers, bidirectional=bidirectional, batch_first=batch_first, bias=bias, proj_size=2
+    )
     weights = [weight.detach() for weight in layer._flat_weights]
-    args = (torch.randn(5, 2, 3), torch.randn(1, 2, 2), torch.randn(1, 2, 4), weights)
-    module, _ = single_op("nn.lstm", *args, projection=2, weights=("weights",))
-    with pytest.raises(UnsupportedError, match="proj_size") as caught:
-        run_pass(module, LowerToMil())
-    assert "apply a Linear" in str(caught.value)
+    count = layers * (2 if bidirectional else 1)
+    states = [torch.randn(count, batch, 2), torch.randn(count, batch, 4)]
+    if zeros:
+        states[0].zero_()
+    x = torch.randn(batch, steps, 3) if batch_first else torch.randn(steps, batch, 3)
+    module = check_lowering(
+        "nn.lstm", x, *states, weights, layers=layers, bidirectional=bidirectional, batch_first=batch_first,
+        has_bias=bias, projection=2, weights=("weights", *(["initial_h"] if zeros else [])), target=target,
+    )  # fmt: skip
+    assert ops(module).count("lstm") == layers
+    assert ("pad" in ops(module)) == (not zeros), "only an initial state other than zeros costs features"
 
 
 def test_computed_weights_are_an_error_that_names_one():
