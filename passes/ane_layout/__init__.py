@@ -29,6 +29,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from anec.ir.graph import Graph
+from anec.passes.ane_layout import projections
 from anec.passes.ane_layout.apply import Rebuilder
 from anec.passes.ane_layout.cut import decide
 from anec.passes.ane_layout.problem import Problem
@@ -43,6 +44,7 @@ class AneLayout(Pass):
     """Hold what a sequence or mixed model computes as (B, C, 1, S) where that moves less."""
 
     name = "ane-layout"
+    rules = projections.RULES
     fidelity = EXACT
     dialects = frozenset({"mil"})
     after = ("lower-to-mil",)
@@ -52,6 +54,7 @@ class AneLayout(Pass):
         if not all(result.tensor.is_static for op in graph.ops() for result in op.results):
             ctx.note("ane-layout leaves functions of flexible shapes as they are")
             return
+        ctx.rewrite(self.rules, opts=self)
         problem = Problem.of(graph)
         chosen = decide(problem)
         if chosen:

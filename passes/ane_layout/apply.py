@@ -5,7 +5,7 @@ from __future__ import annotations
 from anec.errors import AnecError
 from anec.ir.graph import Graph, Op, Value
 from anec.passes.ane_layout.cut import squeezed
-from anec.passes.ane_layout.forms import Form, Route, is_movement, shape_in
+from anec.passes.ane_layout.forms import Form, Route, shape_in
 from anec.passes.ane_layout.problem import Problem
 from anec.passes.ane_layout.transfer import build
 from anec.passes.lower_to_mil.movement import moved
@@ -34,7 +34,7 @@ class Rebuilder:
     def run(self) -> None:
         """Rebuild the chosen ops, and bring to the others what they use."""
         for op in list(self.graph.ops()):
-            if op.is_constant or is_movement(op):
+            if op.is_constant or op in self.problem.steps:
                 continue
             with self.ctx.builder(before=op, like=op):
                 if op in self.chosen:

@@ -88,12 +88,12 @@ def _charge(network: Network, op: Op, price: int) -> None:
 def as_written(op: Op) -> int:
     """What an op takes as it is written, in the unit of :func:`cost`.
 
-    A product with a constant is split into less efficient ops and may fall back (rule A20): it counts
-    as if its operand and result were moved. A norm or softmax over the last axis cannot be divided
-    along that axis (rule A23).
+    A product with a constant is split into less efficient ops and may fall back (rule A20): it is worth
+    one and a half transposes of its smaller end, so that a block of two turns, and a head onto a large
+    vocabulary does not. A norm or softmax over the last axis cannot be divided along it (rule A23).
     """
     if op.defn is mil.linear or op.defn is mil.matmul:
-        return 2 * (_size(op.results[0]) + _size(op.value("x")))
+        return 3 * min(_size(op.results[0]), _size(op.value("x")))
     return _size(op.results[0]) if op.defn in (mil.layer_norm, mil.softmax) else 0
 
 

@@ -121,51 +121,42 @@ class Route:
 
 
 def is_movement(op: Op) -> bool:
-    """Whether ``op`` only moves data, in a way that a route can hold."""
+    """Whether ``op`` only moves data, in a way that a route may hold."""
     return op.defn in _VIEWS or op.defn is mil.transpose
 
 
-def route_to(value: Value) -> Route:
-    """The route that ends at ``value``; it is its own root where an op computes it."""
-    steps: list[Op] = []
-    at = value
-    while at.op is not None and is_movement(at.op):
-        steps.append(at.op)
-        at = at.op.value("x")
-    route = Route(at)
-    for step in reversed(steps):
-        if step.defn is mil.transpose:
-            perm = step.attr("perm")
-            assert isinstance(perm, tuple)
-            route = route.then(perm=tuple(int(axis) % len(perm) for axis in perm if isinstance(axis, int)))
-        else:
-            route = route.then(shape=step.results[0].tensor.shape)
-    if route.movement(Form.WRITTEN, Form.WRITTEN) is None:
-        # A view across parts of a permuted tensor: what it gives is a tensor of its own.
-        last = steps[0]
-        before = route_to(last.value("x"))
-        return Route(value) if before.root is not last.value("x") else route
-    return route
+def extended(route: Route, op: Op) -> Route | None:
+    """The route with the step ``op`` takes; None when a form of the root cannot be seen so.
+
+    A view whose axes straddle those before it, the shift of relative positions for instance, needs
+    the data in the order they were written.
+    """
+    if op.defn is mil.transpose:
+        perm = op.attr("perm")
+        assert isinstance(perm, tuple)
+        return route.then(perm=[int(axis) % len(perm) for axis in perm if isinstance(axis, int)])
+    found = route.then(shape=op.results[0].tensor.shape)
+    held = (Form.WRITTEN, *forms_of(route.root.rank))
+    return found if all(found.movement(form, Form.WRITTEN) is not None for form in held) else None
 
 
 def cost(route: Route, held: Form, wanted: Form) -> int:
     """What bringing the root, held in one form, to a use that wants another takes; twice the elements moved.
 
-    A step that leaves the last axis where it is copies rows as they are: it counts half (rule A30).
+    What leaves the last axis as it is copies rows: a transpose then counts half, a reshape nothing (rule
+    A30). Rows of one element leave most of their memory empty (A06): to make them is a reshape too.
     """
     movement = route.movement(held, wanted)
     size = volume(route.shape)
     assert movement is not None
     assert isinstance(size, int)
+    rows: Dim = _last(shape_in(route.root.tensor.shape, held))
     total = 0
-    for _, perm in movement.steps():
-        total += size if perm[-1] == len(perm) - 1 else 2 * size
-    given, made = shape_in(route.root.tensor.shape, held), shape_in(route.shape, wanted)
-    if total or given[-1:] == made[-1:]:
-        return total
-    # Rows of other length are written anew; rows of one element leave most of their memory empty (A06).
-    return size if _same_but_units(given, made) else 2 * size
+    for sizes, perm in movement.steps():
+        total += size * ((sizes[-1] != rows) + (1 if perm[-1] == len(perm) - 1 else 2))
+        rows = sizes[perm[-1]]
+    return total + size * (_last(shape_in(route.shape, wanted)) != rows)
 
 
-def _same_but_units(left: Sequence[Dim], right: Sequence[Dim]) -> bool:
-    return [size for size in left if size != 1] == [size for size in right if size != 1]
+def _last(shape: Sequence[Dim]) -> Dim:
+    return shape[-1] if shape else 1

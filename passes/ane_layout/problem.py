@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from anec.ir.graph import Graph, Op, Value
-from anec.passes.ane_layout.forms import Form, Route, cost, is_movement, route_to
+from anec.passes.ane_layout.forms import Form, Route, cost, extended, is_movement
 from anec.passes.ane_layout.transfer import Moving, moving
 
 
@@ -16,7 +16,8 @@ class Problem:
     Args:
         movable: the ops that can work in another form.
         form: which one each of them would take.
-        routes: the route to each value that is used.
+        routes: the route to each value.
+        steps: the views and permutes that are part of routes.
         written: for each value the ops that may use it as written; None is the function's end.
         other: for each value, the rank it is broadcast to and the form, the ops that may use it so.
     """
@@ -24,6 +25,7 @@ class Problem:
     movable: dict[Op, Moving] = field(default_factory=dict)
     form: dict[Op, Form] = field(default_factory=dict)
     routes: dict[Value, Route] = field(default_factory=dict)
+    steps: set[Op] = field(default_factory=set)
     written: dict[Value, list[Op | None]] = field(default_factory=dict)
     other: dict[tuple[Value, int, Form], list[Op]] = field(default_factory=dict)
 
@@ -31,9 +33,11 @@ class Problem:
     def of(graph: Graph) -> Problem:
         """The problem a function poses."""
         found = Problem()
+        found.routes.update({value: Route(value) for value in graph.inputs})
         for op in graph.ops():
-            if op.is_constant or is_movement(op):
+            if op.is_constant or found._is_step(op):
                 continue
+            found.routes.update({value: Route(value) for value in op.results})
             how = moving(op)
             if how is not None:
                 found.movable[op] = how
@@ -49,9 +53,16 @@ class Problem:
                 found.other.setdefault((value, how.rank, found.form[op]), []).append(op)
         return found
 
+    def _is_step(self, op: Op) -> bool:
+        """Whether ``op`` is part of a route, which it then extends."""
+        route = extended(self.routes[op.value("x")], op) if is_movement(op) else None
+        if route is None:
+            return False
+        self.routes[op.results[0]] = route
+        self.steps.add(op)
+        return True
+
     def _add(self, value: Value, op: Op | None) -> None:
-        if value not in self.routes:
-            self.routes[value] = route_to(value)
         self.written.setdefault(value, []).append(op)
 
     def maker(self, route: Route) -> Op | None:
@@ -70,9 +81,10 @@ class Problem:
     def _choose_forms(self) -> None:
         """Where there are several other forms, the one that neighbours are reached from most cheaply."""
         ends: dict[Op, list[Value]] = {}
-        for value, route in self.routes.items():
-            if route.root.op in self.movable:
-                ends.setdefault(route.root.op, []).append(value)
+        for value in self.written:
+            maker = self.maker(self.routes[value])
+            if maker is not None:
+                ends.setdefault(maker, []).append(value)
         for members in self._components():
             shared = [
                 form for form in self.movable[members[0]].forms if all(form in self.movable[op].forms for op in members)

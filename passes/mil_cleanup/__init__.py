@@ -20,12 +20,18 @@ from anec.ir.graph import Graph
 from anec.passes.common import settle
 from anec.passes.mil_cleanup import (
     affine,
+    branches,
     broadcasts,
     casts,
+    chains,
     clips,
     concats,
     elementwise,
+    flattened,
+    gathers,
+    inputs,
     pads,
+    products,
     reshapes,
     slices,
     transposes,
@@ -52,6 +58,12 @@ class MilCleanup(Pass):
         *pads.RULES,
         *broadcasts.RULES,
         *affine.RULES,
+        *inputs.RULES,
+        *chains.RULES,
+        *branches.RULES,
+        *products.RULES,
+        *flattened.RULES,
+        *gathers.RULES,
     )
 
     def run(self, graph: Graph, ctx: Context) -> None:

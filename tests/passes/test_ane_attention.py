@@ -70,6 +70,16 @@ CASES: dict[str, tuple[dict[str, torch.Tensor], dict[str, Any]]] = {
         operands(2, 3, 3, 4, 7) | {"mask": torch.zeros(2, 1, 4, 7).double().masked_fill(~masked(2, 1, 4, 7), -torch.inf)},
         {},
     ),
+    "mask of the lowest number": (
+        operands(2, 3, 3, 4, 7)
+        | {"mask": torch.zeros(2, 1, 4, 7).double().masked_fill(~masked(2, 1, 4, 7), torch.finfo(torch.float32).min)},
+        {},
+    ),
+    "lowest number, a head": (
+        operands(2, 3, 3, 4, 7)
+        | {"mask": torch.zeros(2, 3, 4, 7).double().masked_fill(~masked(2, 3, 4, 7), torch.finfo(torch.float32).min)},
+        {},
+    ),
     "mask and causal": (operands(1, 2, 2, 5, 5) | {"mask": masked(1, 1, 5, 5) | torch.eye(5).bool()}, {"causal": True}),
 }
 
