@@ -90,10 +90,12 @@ def as_written(op: Op) -> int:
 
     A product with a constant is split into less efficient ops and may fall back (rule A20): it is worth
     one and a half transposes of its smaller end, so that a block of two turns, and a head onto a large
-    vocabulary does not. A norm or softmax over the last axis cannot be divided along it (rule A23).
+    vocabulary does not. One of single rows leaves a last axis of one element (rule A06), so that it is
+    worth less: it turns where it meets others. A norm or softmax over the last axis cannot be divided
+    along that (rule A23).
     """
     if op.defn is mil.linear or op.defn is mil.matmul:
-        return 3 * min(_size(op.results[0]), _size(op.value("x")))
+        return (1 if op.results[0].rank == 2 else 3) * min(_size(op.results[0]), _size(op.value("x")))
     return _size(op.results[0]) if op.defn in (mil.layer_norm, mil.softmax) else 0
 
 

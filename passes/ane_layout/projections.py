@@ -1,17 +1,19 @@
-"""One projection for queries, keys and values becomes three, each in the layout its users want.
+"""One projection for queries, keys and values becomes three; each then takes the form its users want.
 
-    ; sketch
-    %x: f32[1,77,16], %w: f32[48,16] weight, %b: f32[48] weight
-    %1 = mil.linear(%x, %w, %b)
+    %x: f32[1,77,16], %w: f32[48,16] weight
+    %1 = mil.linear(%x, %w)
     %2 = mil.reshape(%1, [1, 77, 3, 2, 8])
     %3 = mil.transpose(%2) {perm=[2, 0, 3, 1, 4]}
     %y = mil.slice_by_index(%3, [0, 0, 0, 0, 0], [1, 1, 2, 77, 8]) {squeeze_mask=[true, false, false, false, false]}
         ->
-    %4 = mil.slice_by_index(%w, [0, 0], [16, 16])
-    %5 = mil.slice_by_index(%b, [0], [16])
-    %6 = mil.linear(%x, %4, %5)
-    %7 = mil.reshape(%6, [1, 77, 2, 8])
-    %y = mil.transpose(%7) {perm=[0, 2, 1, 3]}
+    %4 = mil.slice_by_index(%w, [0, 0], [16, 0]) {begin_mask=[false, true], end_mask=[false, true]}
+    %5 = mil.expand_dims(%4) {axes=[2, 3]}
+    %6 = mil.transpose(%x) {perm=[0, 2, 1]}
+    %7 = mil.expand_dims(%6) {axes=[2]}
+    %8 = mil.conv(%7, %5)
+    %9 = mil.reshape(%8, [2, 8, 77])
+    %10 = mil.transpose(%9) {perm=[0, 2, 1]}
+    %y = mil.expand_dims(%10) {axes=[0]}
 
 A slice behind views and permutes is first taken in front of them, where what it takes stands
 together there; then a linear of which only slices are used is one linear a slice. Separate

@@ -234,3 +234,49 @@ def test_the_pass_is_exact_and_finds_rest() -> None:
     once = str(module)
     run_pass(module, AneLayout())
     assert str(module) == once
+
+
+def fused(view: tuple[int, ...], perm: tuple[int, ...]) -> type[tnn.Module]:
+    """Attention with one projection for all three, taken apart in some order."""
+
+    class Fused(tnn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.out = tnn.Linear(12, 36), tnn.Linear(12, 12)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            query, key, value = self.inner(x).view(2, 7, *view).permute(perm).unbind(0)
+            mixed = tnn.functional.scaled_dot_product_attention(query, key, value)
+            out: torch.Tensor = self.out(mixed.transpose(1, 2).reshape(2, 7, 12))
+            return x + out
+
+    return Fused
+
+
+def test_a_fused_projection_becomes_three() -> None:
+    found = compiled(fused((3, 2, 6), (2, 0, 3, 1, 4))(), 2, 7, 12)
+    assert found["conv"] == 4
+    assert found["transpose"] == 3, "the ends and the keys"
+    assert not found["slice_by_index"] + found["linear"]
+
+
+def test_interleaved_projections_stay_one() -> None:
+    # For each head its query, key and value: a slice of them does not stand together.
+    found = compiled(fused((2, 3, 6), (3, 0, 2, 1, 4))(), 2, 7, 12)
+    assert found["conv"] + found["linear"] == 2
+
+
+def test_a_split_projection_becomes_three() -> None:
+    class Split(tnn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.out = tnn.Linear(12, 24, bias=False), tnn.Linear(12, 12)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            left, right = self.inner(x).chunk(2, dim=-1)
+            out: torch.Tensor = self.out(left * right.sigmoid())
+            return x + out
+
+    found = compiled(Split(), 2, 7, 12)
+    assert found["conv"] == 3
+    assert not found["split"]
