@@ -11,11 +11,14 @@ if TYPE_CHECKING:
     from anec.backend.emission import emit
     from anec.backend.loading import load
     from anec.backend.package import mlmodel, save
+    from anec.backend.planned import Planned, compute_plan
     from anec.backend.proto import to_spec
 
 _HOME = {
     "PackageCheck": "check",
+    "Planned": "planned",
     "check_package": "check",
+    "compute_plan": "planned",
     "emit": "emission",
     "load": "loading",
     "mlmodel": "package",
@@ -23,7 +26,18 @@ _HOME = {
     "to_spec": "proto",
 }
 
-__all__ = ["PackageCheck", "check_output", "check_package", "emit", "load", "mlmodel", "save", "to_spec"]
+__all__ = [
+    "PackageCheck",
+    "Planned",
+    "check_output",
+    "check_package",
+    "compute_plan",
+    "emit",
+    "load",
+    "mlmodel",
+    "save",
+    "to_spec",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 from anec.backend.emission import default_function, port_names
 from anec.backend.quiet import FeatureTypes_pb2, Model_pb2
-from anec.backend.shapes import extent
+from anec.backend.shapes import Extent, extent
 from anec.errors import AnecError, UnsupportedError
 from anec.ir.dims import Bounds, Expr
 from anec.ir.graph import Graph, Module, Value
@@ -26,6 +26,9 @@ FIELDS: Mapping[str, str] = {
     "license": "license",
 }
 _ARRAYS = {DType.F16: "FLOAT16", DType.F32: "FLOAT32", DType.I32: "INT32"}
+# Source: coremltools, ``_validate_enumerated_shape_inputs``.
+FIRST_WITH_SEVERAL_LISTS = 18
+Shapes = tuple[tuple[int, ...], ...]
 _COLORS = {1: "GRAYSCALE", 3: "RGB"}
 _COLORS_F16 = {1: "GRAYSCALE_FLOAT16"}
 
@@ -61,6 +64,12 @@ def describe(module: Module, metadata: Mapping[str, str]) -> Any:
 
 def _fill(target: Any, module: Module, graph: Graph) -> None:
     inputs, outputs = port_names(graph)
+    listed = [port.name for port in graph.signature.inputs if port.shapes]
+    if len(listed) > 1 and module.opset < FIRST_WITH_SEVERAL_LISTS:
+        raise UnsupportedError(
+            f"the inputs {', '.join(listed)} list shapes, which before iOS18 one input may do",
+            hint="compile with --target iOS18, or give ranges",
+        )
     for i, (name, value) in enumerate(zip(inputs, graph.inputs, strict=True)):
         port = graph.signature.inputs[i] if graph.signature.inputs else None
         features = target.state if isinstance(value.type, StateType) else target.input
@@ -68,9 +77,9 @@ def _fill(target: Any, module: Module, graph: Graph) -> None:
         if isinstance(value.type, StateType):
             _array(feature.type.stateType.arrayType, value.tensor, module.dims, name)
         elif port is not None and port.kind is PortKind.IMAGE:
-            _image(feature.type.imageType, value, module.dims, name)
+            _image(feature.type.imageType, value, module.dims, name, port.shapes)
         else:
-            _array(feature.type.multiArrayType, value.tensor, module.dims, name)
+            _array(feature.type.multiArrayType, value.tensor, module.dims, name, port.shapes if port else ())
     for i, (name, value) in enumerate(zip(outputs, graph.outputs, strict=True)):
         port = graph.signature.outputs[i] if graph.signature.outputs else None
         feature = target.output.add(name=name)
@@ -87,16 +96,26 @@ def _array_dtype(dtype: DType) -> int:
     return int(FeatureTypes_pb2.ArrayFeatureType.ArrayDataType.Value(_ARRAYS[dtype]))
 
 
-def _array(array: Any, type_: TensorType, dims: Mapping[str, Bounds], name: str) -> None:
+def _default_shape(shapes: Shapes, extents: list[Extent]) -> tuple[int, ...]:
+    """The listed shape that is the example's, else the first."""
+    example = tuple(found.default for found in extents)
+    return example if example in shapes else shapes[0]
+
+
+def _array(array: Any, type_: TensorType, dims: Mapping[str, Bounds], name: str, shapes: Shapes = ()) -> None:
     array.dataType = _array_dtype(type_.dtype)
     extents = [extent(dim, dims, f"the input {name!r}") for dim in type_.shape]
     array.shape.extend(found.default for found in extents)
-    if not type_.is_static:
+    if shapes:
+        array.shape[:] = _default_shape(shapes, extents)
+        for shape in shapes:
+            array.enumeratedShapes.shapes.add(shape=shape)
+    elif not type_.is_static:
         for found in extents:
             array.shapeRange.sizeRanges.add(lowerBound=found.lower, upperBound=found.upper)
 
 
-def _image(image: Any, value: Value, dims: Mapping[str, Bounds], name: str) -> None:
+def _image(image: Any, value: Value, dims: Mapping[str, Bounds], name: str, shapes: Shapes = ()) -> None:
     """An image of shape [1, channels, height, width]."""
     shape = value.tensor.shape
     colors = _COLORS_F16 if value.tensor.dtype is DType.F16 else _COLORS
@@ -107,7 +126,9 @@ def _image(image: Any, value: Value, dims: Mapping[str, Bounds], name: str) -> N
     image.height, image.width = height.default, width.default
     assert isinstance(shape[1], int)
     image.colorSpace = FeatureTypes_pb2.ImageFeatureType.ColorSpace.Value(colors[shape[1]])
-    if not (height.is_fixed and width.is_fixed):
+    for listed in shapes:
+        image.enumeratedSizes.sizes.add(height=listed[2], width=listed[3])
+    if not shapes and not (height.is_fixed and width.is_fixed):
         size = image.imageSizeRange
         size.heightRange.lowerBound, size.heightRange.upperBound = height.lower, height.upper
         size.widthRange.lowerBound, size.widthRange.upperBound = width.lower, width.upper
@@ -133,7 +154,12 @@ def signature_text(module: Module) -> str:
     }
     if at_inputs:
         kept = {name: bounds for name, bounds in module.dims.items() if name in at_inputs}
-        found["dims"] = {name: [bounds.lower, bounds.upper] for name, bounds in kept.items()}
+        found["dims"] = {
+            name: [bounds.lower, bounds.upper]
+            + ([bounds.default] if bounds.default is not None or bounds.only else [])
+            + ([list(bounds.only)] if bounds.only else [])
+            for name, bounds in kept.items()
+        }
     functions: dict[str, Any] = {}
     for name, graph in module.functions.items():
         entry: dict[str, Any] = {}
@@ -168,12 +194,14 @@ def _port_entry(port: Port, value: Value) -> dict[str, Any]:
         entry["scale"] = port.scale
     if port.bias:
         entry["bias"] = list(port.bias)
+    if port.shapes:
+        entry["shapes"] = [list(shape) for shape in port.shapes]
     return entry
 
 
 def read_dims(found: Mapping[str, Any]) -> dict[str, Bounds]:
     """The bounds of dimension symbols from a signature's JSON."""
-    return {name: Bounds(low, high) for name, (low, high) in found.get("dims", {}).items()}
+    return {name: Bounds(*ends[:3], *map(tuple, ends[3:])) for name, ends in found.get("dims", {}).items()}
 
 
 def read_types(entries: list[Mapping[str, Any]]) -> list[Type | None]:
@@ -191,6 +219,7 @@ def read_port(entry: Mapping[str, Any], port: Port) -> Port:
         port.kind,
         entry.get("scale", 1.0),
         tuple(entry.get("bias", ())),
+        tuple(tuple(shape) for shape in entry.get("shapes", port.shapes)),
     )
 
 

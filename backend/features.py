@@ -33,5 +33,15 @@ def ranges(feature: Any) -> tuple[Bounds, ...]:
     return tuple(Bounds(min(sizes), max(sizes)) for sizes in zip(*shapes, strict=False))
 
 
+def listed_shapes(feature: Any) -> tuple[tuple[int, ...], ...]:
+    """The shapes a described input lists, if it does."""
+    if feature is None or feature.WhichOneof("Type") != "multiArrayType":
+        return ()
+    array = feature.multiArrayType
+    if array.WhichOneof("ShapeFlexibility") != "enumeratedShapes":
+        return ()
+    return tuple(tuple(int(size) for size in shape.shape) for shape in array.enumeratedShapes.shapes)
+
+
 def _bounds(lower: int, upper: int) -> Bounds:
     return Bounds(int(lower), int(upper) if upper >= 0 else None)

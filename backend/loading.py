@@ -12,6 +12,7 @@ from anec.backend.quiet import Model_pb2
 from anec.backend.reading import FunctionReader, Package
 from anec.backend.target import target_of_opset
 from anec.errors import AnecError, UnsupportedError, UsageError
+from anec.ir.build import assuming
 from anec.ir.graph import Module
 
 
@@ -99,8 +100,9 @@ class _Loader:
         if len(targets) != 1:
             raise UnsupportedError("the functions are of different opsets: " + ", ".join(sorted(targets)))
         self.result.target = targets.pop()
-        for name, entry in described.items():
-            self.result.functions[name] = FunctionReader(self.package, name, functions[name], entry).graph
+        with assuming(self.result.dims):
+            for name, entry in described.items():
+                self.result.functions[name] = FunctionReader(self.package, name, functions[name], entry).graph
         default = description.defaultFunctionName
         if default and default != ("main" if "main" in described else next(iter(described))):
             self.result.meta["default_function"] = default

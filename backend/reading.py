@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from anec.backend.describe import read_port, read_types
-from anec.backend.features import port_kind, ranges
+from anec.backend.features import listed_shapes, port_kind, ranges
 from anec.backend.target import dtype_of_proto
 from anec.backend.values import Constant, read_value
 from anec.dialects import mil
@@ -101,7 +101,7 @@ class FunctionReader:
             type_ = (flexible[i] if flexible else None) or self._input_type(named, feature)
             value = self.graph.add_input(named.name, type_)
             self.values[named.name] = value
-            port = Port(named.name, type_, kind=port_kind(feature))
+            port = Port(named.name, type_, kind=port_kind(feature), shapes=listed_shapes(feature))
             self.graph.signature.inputs.append(self._port(port, entries, i))
 
     def _entries(self, key: str, names: list[str]) -> list[Mapping[str, Any]]:

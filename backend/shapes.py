@@ -50,8 +50,9 @@ def mil_shape(shape: tuple[Dim, ...], symbols: dict[str, Any]) -> tuple[Any, ...
 def extent(dim: Dim, dims: Mapping[str, Bounds], what: str) -> Extent:
     """The range of a dimension over the bounds of its symbols.
 
-    An expression is taken at the corners of its symbols' ranges, which holds its extremes when it
-    is monotone in each of them, as sums, products and quotients of sizes are.
+    Its default is that of its symbols, else the least. An expression is taken at the corners of its
+    symbols' ranges, which holds its extremes when it is monotone in each of them, as sums, products
+    and quotients of sizes are.
 
     Raises:
         UnsupportedError: a symbol is not declared, or has no upper bound.
@@ -64,9 +65,9 @@ def extent(dim: Dim, dims: Mapping[str, Bounds], what: str) -> Extent:
         if bounds is None or bounds.upper is None:
             raise UnsupportedError(
                 f"{what}: the dimension {name} has no upper bound",
-                hint="give torch.export a Dim with max=..., ML Programs need one",
+                hint=f"write torch.export.Dim({name!r}, max=...), or shapes= with lower..upper: Core ML needs one",
             )
     ranges = [(dims[name].lower, dims[name].upper or 0) for name in names]
     corners = [evaluate(dim, dict(zip(names, corner, strict=True))) for corner in product(*ranges)]
-    lowest = evaluate(dim, {name: dims[name].lower for name in names})
-    return Extent(min(corners), max(corners), lowest)
+    default = evaluate(dim, {name: dims[name].default or dims[name].lower for name in names})
+    return Extent(min(corners), max(corners), default)

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
+import torch
 from torch.export import ExportedProgram
 
+from anec.errors import AnecError
+from anec.frontend.bind import BoundCall, bind_call
+from anec.frontend.blame import blame
 from anec.frontend.calls import Lifted
+from anec.frontend.concrete import Constants
 from anec.frontend.decompose import KEPT, decompose
+from anec.frontend.example import ExampleCall
+from anec.frontend.explain import UNBOUND
 from anec.frontend.export import evaluating, export
 from anec.frontend.lift import lift
 from anec.frontend.names import NewNames
+from anec.frontend.shapes import Shapes
 from anec.frontend.source import Source, as_arguments, load_source
 from anec.ir.graph import Module
 
@@ -28,6 +38,9 @@ def from_torch(
     function: str = "main",
     check_nan: bool = True,
     module: Module | None = None,
+    bind: Mapping[str, Any] | None = None,
+    constants: Constants | None = None,
+    shapes: Shapes | None = None,
 ) -> Lifted:
     """Export, decompose and lift a torch model.
 
@@ -42,6 +55,9 @@ def from_torch(
         function: the name of the IR function.
         check_nan: refuse weights that hold NaN.
         module: add the function to this module, sharing weights.
+        bind: values of inputs, fixed before export; see :func:`anec.frontend.bind.bind_call`.
+        constants: what functions of one model share of what bound values decide.
+        shapes: what ``dynamic_shapes`` was made from, see :meth:`anec.frontend.shapes.Shapes.source`.
 
     Raises:
         UsageError: the call is wrong.
@@ -49,23 +65,69 @@ def from_torch(
         AnecError: torch cannot export the model; with its reason, the user's line and what to try.
     """
     positional = as_arguments(args)
-    program = decompose(export(model, positional, kwargs, dynamic_shapes))
-    lifted = lift(
-        program,
-        function=function,
-        target=target,
-        input_names=input_names,
-        output_names=output_names,
-        args=positional,
-        kwargs=kwargs,
-        dynamic_shapes=dynamic_shapes,
-        check_nan=check_nan,
-        module=module,
-    )
+    call = bind_call(model, positional, kwargs, bind, dynamic_shapes)
+
+    def attempt(*, concrete: bool) -> Lifted:
+        with call.inside(model, constants) if concrete else contextlib.nullcontext():
+            known = len(call.held)
+            program = export(model, call.exported_args, call.exported_kwargs, call.dynamic_shapes, shapes=shapes)
+            if len(call.held) > known:
+                program = export(model, call.exported_args, call.exported_kwargs, call.dynamic_shapes, shapes=shapes)
+        return lift(
+            decompose(program),
+            function=function,
+            target=target,
+            input_names=input_names,
+            output_names=output_names,
+            args=call.exported_args,
+            kwargs=call.exported_kwargs,
+            dynamic_shapes=call.dynamic_shapes,
+            check_nan=check_nan,
+            module=module,
+        )
+
+    try:
+        lifted = attempt(concrete=bool(call.values))
+    except AnecError as error:
+        if UNBOUND not in (error.hint or "") or not isinstance(model, torch.nn.Module):
+            raise
+        found = None if call.values else _decided_by_constants(attempt)
+        if found is None:
+            raise blame(error, model, call) from error.__cause__
+        lifted = found
+    if shapes is not None:
+        shapes.settle(lifted)
+    notes = lifted.module.functions[function].signature.notes
+    bound = call.described()
+    for name, value in bound.items():
+        if f"{name}={value} is fixed" not in notes:
+            notes.append(f"{name} is bound to {value}")
     if getattr(model, "training", False) and not isinstance(model, ExportedProgram):
-        notes = lifted.module.functions[function].signature.notes
         notes.append("the model was in training mode; it was compiled in evaluation mode")
-    return lifted
+    return replace(lifted, bound=bound)
 
 
-__all__ = ["KEPT", "Lifted", "Source", "decompose", "evaluating", "export", "from_torch", "lift", "load_source"]
+def _decided_by_constants(attempt: Callable[..., Lifted]) -> Lifted | None:
+    """The program when all values the code asks for follow from constants; None when some follow from inputs."""
+    try:
+        return attempt(concrete=True)
+    except AnecError:
+        return None
+
+
+__all__ = [
+    "KEPT",
+    "BoundCall",
+    "Constants",
+    "ExampleCall",
+    "Lifted",
+    "Shapes",
+    "Source",
+    "bind_call",
+    "decompose",
+    "evaluating",
+    "export",
+    "from_torch",
+    "lift",
+    "load_source",
+]

@@ -25,10 +25,13 @@ class Arguments:
     Args:
         symbols: names the sizes.
         value_of: the IR value of a node that holds a tensor.
+        complex_of: the IR value of a complex number in a tensor's place; the IR has no such literal.
     """
 
-    def __init__(self, symbols: Symbols, value_of: Callable[[Node], Value]) -> None:
-        self._symbols, self._value_of = symbols, value_of
+    def __init__(
+        self, symbols: Symbols, value_of: Callable[[Node], Value], complex_of: Callable[[complex], Value]
+    ) -> None:
+        self._symbols, self._value_of, self._complex_of = symbols, value_of, complex_of
 
     def bind(self, node: Node, target: torch._ops.OpOverload, defn: OpDef) -> dict[str, object]:
         """The arguments of ``node`` by parameter name.
@@ -59,6 +62,8 @@ class Arguments:
             return [self._operand(item) for item in value]
         if isinstance(value, Node) and isinstance(value.meta.get("val"), torch.Tensor):
             return self._value_of(value)
+        if isinstance(value, complex):
+            return self._complex_of(value)
         attr = self._attr(value)
         return None if attr is None else Literal(attr)
 
@@ -75,7 +80,8 @@ class Arguments:
             return self._symbols.number(value)
         if isinstance(value, (torch.device, torch.layout, torch.memory_format)):
             return None
-        raise UnsupportedError(f"an argument is the {type(value).__name__} {value!r}")
+        hint = "make a tensor of it: torch.tensor(1j)" if isinstance(value, complex) else None
+        raise UnsupportedError(f"an argument is the {type(value).__name__} {value!r}", hint=hint)
 
     def _number(self, node: Node) -> Attr:
         """The value of a node that computes a size."""

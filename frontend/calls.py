@@ -97,12 +97,14 @@ class Lifted:
         call: the call convention.
         inputs: example tensors by public name; empty when the program carries none.
         function: the function's name.
+        bound: what was bound before export, name to text.
     """
 
     module: Module
     call: Call
     inputs: dict[str, torch.Tensor] = field(default_factory=dict)
     function: str = "main"
+    bound: Mapping[str, str] = field(default_factory=dict)
 
     def bind_inputs(self, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None) -> dict[str, torch.Tensor]:
         """The tensors of a call ``model(*args, **kwargs)`` by public name; see :meth:`Call.bind_inputs`."""

@@ -18,7 +18,10 @@ from torch.export import ExportedProgram
 from anec.errors import AnecError
 from anec.frontend.boundary import argument_names, input_leaves
 from anec.frontend.dims import Symbols, named_dims
+from anec.frontend.shapes import Shapes
 from anec.ir.dims import Bounds, evaluate
+from anec.ir.types import DType, TensorType
+from anec.reference.sizes import bind_sizes
 
 _MOST_TRIALS = 50_000
 _DENSE = 4096
@@ -32,11 +35,11 @@ _RELATIONS: Mapping[str, Callable[[int, int], bool]] = {
 }
 
 
-def broken_sizes(program: ExportedProgram, dynamic_shapes: Any) -> str | None:
+def broken_sizes(program: ExportedProgram, dynamic_shapes: Any, shapes: Shapes | None = None) -> str | None:
     """What breaks the program's assumptions within the bounds, with what to write instead.
 
     Every combination of sizes is tried where there are at most 50,000; of more, and of sizes without
-    an upper bound, the edges, the small ones and the powers of two.
+    an upper bound, the edges, the small ones and the powers of two. Of listed ``shapes`` each is tried.
 
     Returns:
         None when all assumptions hold, else a sentence with the sizes that break one.
@@ -45,7 +48,9 @@ def broken_sizes(program: ExportedProgram, dynamic_shapes: Any) -> str | None:
         AnecError: an assumption cannot be written over the sizes.
     """
     symbols = Symbols(program.range_constraints)
-    _declare(symbols, program, dynamic_shapes)
+    types = _declare(symbols, program, dynamic_shapes)
+    if shapes is not None and shapes.count > 1:
+        return _broken_list(program, symbols, types, shapes)
     broken: dict[tuple[str, ...], set[tuple[int, ...]]] = {}
     for condition in _assumptions(program):
         names = tuple(sorted(symbols.names.get(str(free), str(free)) for free in condition.free_symbols))
@@ -59,14 +64,39 @@ def broken_sizes(program: ExportedProgram, dynamic_shapes: Any) -> str | None:
     return None
 
 
-def _declare(symbols: Symbols, program: ExportedProgram, dynamic_shapes: Any) -> None:
+def _broken_list(
+    program: ExportedProgram, symbols: Symbols, types: Mapping[str, TensorType], shapes: Shapes
+) -> str | None:
+    """The first of the listed shapes that the program does not take."""
+    conditions = [(condition, _predicate(condition, symbols)) for condition in _assumptions(program)]
+    for index in range(shapes.count):
+        listed, sizes = shapes.at(index), dict[str, int]()
+        told = ", ".join(f"{name}={'x'.join(map(str, shape))}" for name, shape in listed.items())
+        for name, shape in listed.items():
+            bind_sizes(types[name], shape, sizes)
+        for name, shape in listed.items():
+            if types[name].at(sizes).shape != shape:
+                return f"for {told} the model wants {name} to be {types[name].at(sizes)}"
+        for condition, holds in conditions:
+            names = [symbols.names[str(free)] for free in condition.free_symbols]
+            if not holds(names, [sizes[name] for name in names]):
+                return f"what was traced does not hold for {told}"
+    return None
+
+
+def _declare(symbols: Symbols, program: ExportedProgram, dynamic_shapes: Any) -> dict[str, TensorType]:
+    """Name the symbols; the types of the inputs by their default names."""
+    types = {}
     arguments = argument_names(program)
     dims = named_dims(program.call_spec.in_spec, arguments, dynamic_shapes)
     nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
     for number, leaf in enumerate(input_leaves(program, arguments)):
         if leaf.is_tensor:
-            for axis, size in enumerate(nodes[leaf.node].meta["val"].shape):
+            shape = nodes[leaf.node].meta["val"].shape
+            for axis, size in enumerate(shape):
                 symbols.declare(size, dims.get(number, {}).get(axis) or f"{leaf.default}_dim{axis}")
+            types[leaf.default] = TensorType(DType.F32, tuple(symbols.dim(size) for size in shape))
+    return types
 
 
 def _assumptions(program: ExportedProgram) -> list[Any]:

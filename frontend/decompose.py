@@ -19,13 +19,14 @@ from torch.export import ExportedProgram
 from anec.errors import AnecError
 from anec.frontend.explain import explain, quiet
 from anec.frontend.writes import harmless_writes
+from anec.frontend.written import with_written_buffers
 
 _REASONS = {
     "one Core ML op; taken apart it is unrolled over time": (
         "lstm.input lstm.data gru.input gru.data rnn_tanh.input rnn_tanh.data rnn_relu.input rnn_relu.data"
     ),
     "one Core ML op from iOS18; taken apart it is 25 ops with expands, views and a check for empty rows": (
-        "scaled_dot_product_attention.default"
+        "scaled_dot_product_attention.default _scaled_dot_product_flash_attention_for_cpu.default"
     ),
     "one Core ML op; taken apart, views and expands surround mm or bmm": (
         "linear.default matmul.default einsum.default"
@@ -39,6 +40,8 @@ _REASONS = {
         "hardsigmoid.default relu6.default elu.default celu.default prelu.default _prelu_kernel.default "
         "softshrink.default hardshrink.default threshold.default"
     ),
+    "one Core ML op; taken apart its places may be negative, which costs three more": "index_copy.default",
+    "one Core ML op; taking it apart asks for the sign of its index": "select_scatter.default take.default",
     "resampling: taken apart it is index arithmetic and gathers": (
         "upsample_linear1d.default upsample_linear1d.vec upsample_bilinear2d.vec upsample_bilinear2d.default "
         "upsample_trilinear3d.vec upsample_trilinear3d.default upsample_bicubic2d.vec upsample_bicubic2d.default "
@@ -53,6 +56,9 @@ _REASONS = {
         "reflection_pad2d.default reflection_pad3d.default replication_pad1d.default replication_pad2d.default "
         "replication_pad3d.default roll.default stack.default tril.default triu.default one_hot.default im2col.default "
         "col2im.default diag_embed.default"
+    ),
+    "overlapping windows added up, as istft does; taken apart it is a scatter, or one op an entry of the window": (
+        "unfold_backward.default"
     ),
     "spellings with a lowering of their own: taking them apart gains nothing and traces the program again": (
         "conv1d.default conv1d.padding conv2d.default conv2d.padding conv3d.default conv3d.padding "
@@ -78,8 +84,8 @@ KEPT: Mapping[str, str] = MappingProxyType({name: why for why, names in _REASONS
 def decompose(program: ExportedProgram, *, keep: Collection[str] = KEPT.keys()) -> ExportedProgram:
     """Bring a program to functional core ATen ops and the composites in ``keep``.
 
-    In-place ops become functional, no_grad and autocast regions are inlined. A program that is
-    in that form already passes through.
+    In-place ops become functional, no_grad and autocast regions are inlined; tensors that are
+    written become buffers. A program that is in that form already passes through.
 
     Args:
         program: what torch.export gave, in any of its forms.
@@ -97,7 +103,7 @@ def decompose(program: ExportedProgram, *, keep: Collection[str] = KEPT.keys()) 
     try:
         with quiet(), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            functional: ExportedProgram = program.run_decompositions(table)
+            functional: ExportedProgram = with_written_buffers(program).run_decompositions(table)
             return functional
     except AnecError:
         raise
@@ -126,7 +132,8 @@ def _trains(node: torch.fx.Node) -> bool:
 
 def _must_change(target: Any, table: Collection[Any], kept: Collection[Any]) -> bool:
     """True for an op in ``table``, a composite that is not kept, one that writes in place or holds a subgraph."""
-    if isinstance(target, torch._ops.HigherOrderOperator):
+    # torch.vmap leaves Python functions behind, which are gone when torch traces again.
+    if isinstance(target, torch._ops.HigherOrderOperator) or _is_functorch(target):
         return True
     if not isinstance(target, torch._ops.OpOverload) or target in kept:
         return False
@@ -136,6 +143,10 @@ def _must_change(target: Any, table: Collection[Any], kept: Collection[Any]) -> 
         return False
     composite = torch._C._dispatch_has_kernel_for_dispatch_key(name, "CompositeImplicitAutograd")
     return composite or target._schema.is_mutable or target in table
+
+
+def _is_functorch(target: Any) -> bool:
+    return str(getattr(target, "__module__", "")).startswith("torch._functorch")
 
 
 def _overloads(names: Collection[str]) -> Iterator[torch._ops.OpOverload]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -12,7 +13,8 @@ import torch
 from anec.errors import UnsupportedError
 from anec.frontend.names import Key, children, is_leaf, keys_of
 from anec.ir.dims import Bounds, Dim
-from anec.reference.sizes import dim_of, exact, expression
+from anec.ir.graph import Graph
+from anec.reference.sizes import bind_sizes, dim_of, exact, expression
 
 Size = int | torch.SymInt
 _UNBOUNDED = 2**62
@@ -85,10 +87,30 @@ class Symbols:
         return self.dim(value)
 
 
+def with_defaults(
+    graph: Graph, dims: Mapping[str, Bounds], examples: Mapping[str, torch.Tensor]
+) -> dict[str, Bounds]:
+    """The bounds with the sizes of the examples as defaults."""
+    sizes: dict[str, int] = {}
+    for port, value in zip(graph.signature.inputs, graph.inputs, strict=True):
+        if port.name in examples:
+            bind_sizes(value.tensor, tuple(examples[port.name].shape), sizes)
+    return {name: replace(dims[name], default=size) for name, size in sizes.items() if name in dims}
+
+
 def _integer(bound: Any) -> int | None:
     if not getattr(bound, "is_Integer", isinstance(bound, int)):
         return None
     return int(bound) if abs(int(bound)) < _UNBOUNDED else None
+
+
+def has_hints(dynamic_shapes: Any) -> bool:
+    """True when a size is ``Dim.AUTO`` or ``Dim.DYNAMIC``, of which torch decides the range."""
+    if isinstance(dynamic_shapes, Mapping):
+        return any(map(has_hints, dynamic_shapes.values()))
+    if isinstance(dynamic_shapes, (tuple, list)):
+        return any(map(has_hints, dynamic_shapes))
+    return type(dynamic_shapes).__name__ == "_DimHint" and "STATIC" not in str(dynamic_shapes.type)
 
 
 def named_dims(in_spec: Any, arguments: tuple[str, ...], dynamic_shapes: Any) -> dict[int, dict[int, str]]:
@@ -121,11 +143,12 @@ def _walk(spec: Any, shapes: Any, leaf: int, found: dict[int, dict[int, str]]) -
         found[leaf] = {axis: name for axis, name in names.items() if name.isidentifier()}
         return leaf + 1
     for key, child in zip(keys_of(spec), children(spec), strict=True):
-        leaf = _walk(child, _at(shapes, key), leaf, found)
+        leaf = _walk(child, shape_at(shapes, key), leaf, found)
     return leaf
 
 
-def _at(shapes: Any, key: Key) -> Any:
+def shape_at(shapes: Any, key: Key) -> Any:
+    """What dynamic_shapes says of one part of what it describes; None when nothing."""
     if isinstance(shapes, Mapping):
         return shapes.get(key)
     if isinstance(shapes, (tuple, list)) and isinstance(key, int) and key < len(shapes):

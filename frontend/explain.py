@@ -13,13 +13,15 @@ from collections.abc import Iterator
 from anec.errors import AnecError
 from anec.frontend.origins import is_users
 
-_BIND = (
+# What every hint says that a bound input would help.
+UNBOUND = "--bind NAME=VALUE"
+BIND = (
     "the code asks for the value of a tensor, which is unknown while tracing. "
-    "Bind the input that decides it to a constant (--bind NAME=VALUE), or write it with torch.where"
+    f"Bind the input that decides it to a constant ({UNBOUND}), or write it with torch.where"
 )
 _HINTS = (
-    (r"data-dependent|GuardOnDataDependent|Could not extract specialized integer|unbacked", _BIND),
-    (r"not supported for tensor subclasses|numpy\(\)|DynamicOutputShape|Cannot call (numel|tolist)", _BIND),
+    (r"data-dependent|GuardOnDataDependent|Could not extract specialized integer|unbacked", BIND),
+    (r"not supported for tensor subclasses|numpy\(\)|DynamicOutputShape|Cannot call (numel|tolist)", BIND),
     (r"Constraints violated|specialized", "{fixes}"),
     (r"not in range \[", "the size of an example input lies outside the range of its Dim"),
     (r"ScriptModule", "pass the nn.Module that was scripted or traced, not its TorchScript form"),
@@ -28,6 +30,10 @@ _HINTS = (
     (r"dynamic_shapes", "write dynamic_shapes={'x': {0: torch.export.Dim('batch', max=8)}} after forward's parameters"),
     (r"positional argument|required argument|unexpected keyword", "the example inputs do not fit forward's parameters"),
     (r"torch\.jit|ScriptFunction", "the model calls TorchScript; call the Python function instead"),
+)
+_PACKED = (
+    "torch.export takes no packed sequence: run the layer on the padded batch and take what lies within the "
+    "lengths (a bidirectional layer would read the padding: run it on sequences of one length)"
 )
 _GENERAL = (
     "see that model(*args, **kwargs) runs by itself with these inputs; "
@@ -61,7 +67,7 @@ def explain(error: BaseException, what: str, hint: str | None = None) -> AnecErr
         hint: overrides the hint found from the message.
     """
     text = str(error)
-    found = _hint(text, type(error).__name__)
+    found = _PACKED if _is_packed(error) else _hint(text, type(error).__name__)
     if hint is not None and found.startswith("torch suggests") and "; write" not in hint:
         hint = f"{hint}; {found}"
     return AnecError(f"{what}: {reason_of(error)}", where=_place(error), hint=hint or found)
@@ -98,6 +104,17 @@ def _hint(text: str, name: str) -> str:
             if fixes:
                 return "torch suggests " + ", ".join(line.strip() for line in fixes.group(1).splitlines())
     return _GENERAL
+
+
+def _is_packed(error: BaseException) -> bool:
+    """True when a recurrent layer failed on a packed sequence: its frame knows the sizes of the batches."""
+    traceback = error.__traceback__
+    while traceback is not None:
+        frame = traceback.tb_frame
+        if frame.f_code.co_filename.endswith("rnn.py") and frame.f_locals.get("batch_sizes") is not None:
+            return True
+        traceback = traceback.tb_next
+    return False
 
 
 def _place(error: BaseException) -> str | None:

@@ -9,11 +9,14 @@ from typing import Any
 
 import torch
 from torch.export import ExportedProgram
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from anec.errors import UsageError
+from anec.errors import AnecError, UsageError
 from anec.frontend.conditions import broken_sizes
+from anec.frontend.dims import has_hints
 from anec.frontend.explain import explain, quiet, range_hint
+from anec.frontend.shapes import Shapes
 
 
 def export(
@@ -23,6 +26,7 @@ def export(
     dynamic_shapes: Any = None,
     *,
     strict: bool = False,
+    shapes: Shapes | None = None,
 ) -> ExportedProgram:
     """Export a model in evaluation mode; its own mode is restored.
 
@@ -32,6 +36,7 @@ def export(
         kwargs: example inputs by name.
         dynamic_shapes: as torch.export.export takes them.
         strict: torch.export's mode that traces bytecode.
+        shapes: what ``dynamic_shapes`` was made from; of listed shapes, those alone must hold.
 
     Raises:
         UsageError: the model is nothing that can be exported.
@@ -47,20 +52,63 @@ def export(
     positional, named = separate((tuple(args), dict(kwargs or {})))
 
     def attempt(**options: Any) -> ExportedProgram:
-        with evaluating(model), _frozen(model), _plain_modes(), quiet():
+        sizes = _FreeSizes() if dynamic_shapes is not None else contextlib.nullcontext()
+        with evaluating(model), _frozen(model), _unwritten(model), _plain_modes(), quiet(), sizes:
             return torch.export.export(
                 model, positional, named or None, dynamic_shapes=dynamic_shapes, strict=strict, **options
             )
 
     try:
+        if has_hints(dynamic_shapes):
+            # torch leaves what a trace assumes of Dim.AUTO unchecked.
+            found = attempt(prefer_deferred_runtime_asserts_over_guards=True)
+            broken = broken_sizes(found, dynamic_shapes, shapes)
+            if broken is not None:
+                raise AnecError("the model does not take every size that was asked for", hint=broken)
+            return found
         return attempt()
+    except AnecError:
+        raise
     except Exception as error:
         hint = None
         if "Constraints violated" in str(error):
             program, hint = _with_conditions(attempt, dynamic_shapes)
             if program is not None:
                 return program
-        raise explain(error, "torch.export failed", hint) from error
+        raise explain(error, "torch.export failed", hint or _unrolled(model, str(error))) from error
+
+
+def _unrolled(model: torch.nn.Module, reason: str) -> str | None:
+    """The hint for a length that torch.export fixes because it unrolls a recurrent layer over it."""
+    if "specialized" not in reason or not any(isinstance(module, torch.nn.RNNBase) for module in model.modules()):
+        return None
+    return "torch.export fixes the sequence length of LSTM, GRU and RNN; leave that size fixed (the batch may be free)"
+
+
+class _FreeSizes(TorchFunctionMode):
+    """Traces max_pool1d as a pooling of images: torch's own takes its length for a fixed number."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        names = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
+        given = dict(zip(names, args, strict=False)) | kwargs
+        if getattr(func, "__name__", "") != "max_pool1d" or given.get("return_indices"):
+            return func(*args, **kwargs)
+        x, kernel = given["input"], _first(given["kernel_size"])
+        stride = _first(given.get("stride")) or kernel
+        pooled = torch.max_pool2d(
+            x.unsqueeze(-2),
+            kernel_size=(1, kernel),
+            stride=(1, stride),
+            padding=(0, _first(given.get("padding", 0))),
+            dilation=(1, _first(given.get("dilation", 1))),
+            ceil_mode=bool(given.get("ceil_mode", False)),
+        )
+        return pooled.squeeze(-2)
+
+
+def _first(given: Any) -> Any:
+    return (given[0] if given else None) if isinstance(given, (tuple, list)) else given
 
 
 def _with_conditions(
@@ -124,6 +172,42 @@ def _frozen(model: torch.nn.Module) -> Iterator[None]:
     finally:
         for parameter in learned:
             parameter.requires_grad_(True)
+
+
+@contextlib.contextmanager
+def _unwritten(model: torch.nn.Module) -> Iterator[None]:
+    """Undo what tracing writes into tensors of one element that are no buffers: it runs such a write for real.
+
+    A counter inside of a cache object is one; torch folds constants of one element while it traces.
+    """
+    before = [(tensor, tensor._version, tensor.detach().clone()) for tensor in _numbers(model)]
+    try:
+        yield
+    finally:
+        for tensor, version, value in before:
+            if tensor._version != version:
+                with torch.no_grad():
+                    tensor.copy_(value)
+
+
+def _numbers(model: torch.nn.Module) -> Iterator[torch.Tensor]:
+    """The tensors of one element that a model holds outside of its buffers, in objects and lists of objects."""
+    pending: list[Any] = [value for module in model.modules() for value in vars(module).values()]
+    seen: set[int] = set()
+    while pending:
+        held = pending.pop()
+        if id(held) in seen or isinstance(held, (type, torch.nn.Module)):
+            continue
+        seen.add(id(held))
+        if isinstance(held, torch.Tensor):
+            if held.numel() == 1 and not isinstance(held, torch.nn.Parameter) and not held.is_inference():
+                yield held
+        elif isinstance(held, (list, tuple)):
+            pending.extend(held)
+        elif isinstance(held, Mapping):
+            pending.extend(held.values())
+        elif hasattr(held, "__dict__"):
+            pending.extend(vars(held).values())
 
 
 @contextlib.contextmanager

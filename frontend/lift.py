@@ -21,11 +21,12 @@ from anec.frontend import boundary
 from anec.frontend.arguments import Arguments
 from anec.frontend.boundary import Leaf
 from anec.frontend.calls import Call, Lifted
-from anec.frontend.dims import Symbols, named_dims
+from anec.frontend.dims import Symbols, named_dims, with_defaults
 from anec.frontend.names import NewNames, renamed, value_stem
 from anec.frontend.origins import origin_of
+from anec.frontend.reads import Reads
 from anec.frontend.stored import Stored
-from anec.frontend.weights import dtype_of
+from anec.frontend.weights import dtype_of, make_weight
 from anec.frontend.writes import harmless_writes
 from anec.ir.build import Builder
 from anec.ir.dims import Expr
@@ -89,7 +90,9 @@ class _Lifter:
         self.symbols = Symbols(program.range_constraints, module.dims)
         self.values: dict[Node, Value | list[Value]] = {}
         self.nodes: dict[str, Node] = {node.name: node for node in program.graph.nodes}
-        self.arguments = Arguments(self.symbols, self.value)
+        self.arguments = Arguments(self.symbols, self.value, self.complex_number)
+        self.complex_numbers: dict[complex, Value] = {}
+        self.reads = Reads(program, self.builder, self.value)
         self.check_nan = check_nan
 
     def run(
@@ -126,7 +129,9 @@ class _Lifter:
             {number: leaf.constant for number, leaf in enumerate(leaves) if not leaf.is_tensor},
             tuple(outputs),
         )
-        return Lifted(self.module, call, call.bind_inputs(*example) if example is not None else {}, self.graph.name)
+        examples = call.bind_inputs(*example) if example is not None else {}
+        self.module.dims |= with_defaults(self.graph, self.module.dims, examples)
+        return Lifted(self.module, call, examples, self.graph.name)
 
     # -- boundary ----------------------------------------------------------------------------------
 
@@ -212,6 +217,10 @@ class _Lifter:
         target = self.functional(node, target)
         library, _, packet = target._schema.name.partition("::")
         val, origin = node.meta.get("val"), origin_of(node)
+        found = self.reads.lift(node, target)
+        if found is not None:
+            self.keep(node, found)
+            return
         results = [val] if isinstance(val, torch.Tensor) else list(val or ())
         stem = value_stem(origin.path, packet)
         try:
@@ -232,12 +241,16 @@ class _Lifter:
         except ValueError as error:
             raise UnsupportedError(f"{target}: {error}", where=origin.place or None) from error
         op = self.builder.create(defn, bound, types=types, names=(stem,) * len(types), origin=origin)
-        self.values[node] = op.result if isinstance(val, torch.Tensor) else op.results
+        self.keep(node, op.result if isinstance(val, torch.Tensor) else op.results)
+
+    def keep(self, node: Node, found: Value | list[Value]) -> None:
+        """Note what a call gives."""
+        self.values[node] = found
         if node in self.writes:
             # Who reads the overwritten tensor from here on reads the new one.
             written = node.args[0]
             assert isinstance(written, Node)
-            self.values[written] = self.values[node]
+            self.values[written] = found
 
     def functional(self, node: Node, target: torch._ops.OpOverload) -> torch._ops.OpOverload:
         """The op itself, or the functional form of an in-place op that nobody else can see."""
@@ -257,6 +270,13 @@ class _Lifter:
         if not isinstance(found, Value):
             raise UnsupportedError(f"{node.name} ({node.op}) holds no tensor", where=origin_of(node).place or None)
         return found
+
+    def complex_number(self, number: complex) -> Value:
+        """A constant of rank 0; like a Python number it does not widen what it meets."""
+        if number not in self.complex_numbers:
+            weight = make_weight("complex_number", torch.tensor(number, dtype=torch.complex64))
+            self.complex_numbers[number] = self.graph.add_weight(self.module.add_weight(weight))
+        return self.complex_numbers[number]
 
     def type(self, val: Any, what: str, stem: str = "") -> TensorType:
         """The type of a traced tensor; sizes that depend on data are called after ``stem``."""

@@ -38,6 +38,8 @@ class Source:
         input_names: public names of the tensor inputs, in order, or new names by default name.
         output_names: public names of the outputs, in order, or new names by default name.
         bind: values of inputs that are fixed before the model is exported, by name.
+        shapes: the shapes inputs may have, by name, instead of ``dynamic_shapes``: ``"1x3x32..640x32..640"``,
+            ``"1x3x480x640,1x3x640x640"``, or the same as lists of shapes, a pair for a range.
     """
 
     model: Any
@@ -47,6 +49,7 @@ class Source:
     input_names: Sequence[str] | Mapping[str, str] | None = None
     output_names: Sequence[str] | Mapping[str, str] | None = None
     bind: Mapping[str, Any] | None = None
+    shapes: Any = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "args", as_arguments(self.args))

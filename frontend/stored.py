@@ -95,14 +95,17 @@ class Stored:
             val = node.meta["val"]
             type_ = StateType(TensorType(dtype_of(val.dtype), tuple(int(size) for size in val.shape)))
             graph = self._builder.graph
-            state = graph.add_input(legal_name(name), type_)
+            head, _, last = name.rpartition(".")
+            # torch numbers what has no name of its own.
+            known = f"{head}.state" if _TORCH_CONSTANT.fullmatch(last) else name
+            state = graph.add_input(legal_name(known.lstrip(".")), type_)
             graph.signature.inputs.append(Port(state.name, type_, name, kind=PortKind.STATE))
             self._states[node] = (state, source.get(name))
 
     def _read(self, node: Node) -> Value:
         state, start = self._states[node]
         user = next(iter(node.users), node)
-        if isinstance(start, torch.Tensor) and bool(torch.count_nonzero(start)):
+        if isinstance(start, torch.Tensor) and bool(torch.count_nonzero(start)) and not _is_overwritten(node):
             raise UnsupportedError(
                 f"the buffer {self._tensors[node][0]!r} does not start at zeros, as states of Core ML do",
                 where=origin_of(user).place or None,
@@ -130,3 +133,9 @@ class Stored:
         if key not in self._twins or not weight.type.size:
             self._twins[key] = self._builder.graph.add_weight(self._module.add_weight(weight))
         return self._twins[key]
+
+
+def _is_overwritten(node: Node) -> bool:
+    """True when no user looks at the numbers: ``copy`` takes the shape and dtype of what it overwrites."""
+    copy = torch.ops.aten.copy.default
+    return all(user.target is copy and user.args[0] is node and user.args[1] is not node for user in node.users)

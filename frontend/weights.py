@@ -33,7 +33,7 @@ def make_weight(name: str, tensor: object, *, check_nan: bool = True) -> Weight:
     Args:
         name: the tensor's path in the model.
         tensor: the parameter, buffer or constant; strides and offset stay as they are.
-        check_nan: refuse a float tensor that holds NaN; infinities are allowed (masks).
+        check_nan: refuse a float tensor that holds NaN; infinities (masks) and a lone NaN (a fill) are allowed.
 
     Raises:
         AnecError: the tensor has no data, holds NaN, or is no plain dense tensor.
@@ -58,6 +58,6 @@ def make_weight(name: str, tensor: object, *, check_nan: bool = True) -> Weight:
     except UnsupportedError as error:
         raise UnsupportedError(f"the weight {name!r}: {error.message}", hint=error.hint) from None
     weight = Weight(name, type_, TensorData(data))
-    if check_nan and data.is_floating_point() and math.isnan(weight.extent()[0]):
+    if check_nan and data.numel() > 1 and data.is_floating_point() and math.isnan(weight.extent()[0]):
         raise AnecError(f"the weight {name!r} holds NaN", hint="check how it was trained, saved or loaded")
     return weight

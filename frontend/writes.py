@@ -57,13 +57,14 @@ def _is_private(
     """True when ``written`` is a new tensor that has no alias: its storage is seen through its own name only."""
     if not isinstance(written.target, torch._ops.OpOverload):
         return False
-    if written not in found and not _gives_new_tensor(written.target):
+    if written not in found and not gives_new_tensor(written.target):
         return False
     earlier = [user for user in written.users if user is not writer and order[user] < order[writer]]
     return all(_only_reads(user) for user in earlier)
 
 
-def _gives_new_tensor(op: torch._ops.OpOverload) -> bool:
+def gives_new_tensor(op: torch._ops.OpOverload) -> bool:
+    """True for an op whose one result never shares memory with an operand."""
     returns = op._schema.returns
     if len(returns) != 1 or returns[0].alias_info is not None or op._schema.is_mutable:
         return False
@@ -74,7 +75,7 @@ def _gives_new_tensor(op: torch._ops.OpOverload) -> bool:
 
 def _only_reads(user: Node) -> bool:
     """True when no result of ``user`` may share memory with its operands."""
-    return isinstance(user.target, torch._ops.OpOverload) and _gives_new_tensor(user.target)
+    return isinstance(user.target, torch._ops.OpOverload) and gives_new_tensor(user.target)
 
 
 def _same_type(node: Node, written: Node) -> bool:

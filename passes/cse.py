@@ -19,6 +19,7 @@ from anec.ir.opdef import Effect, Kind, Operand
 from anec.ir.weights import Weight
 from anec.pipeline.base import EXACT, Context, Pass
 from anec.pipeline.registry import register
+from anec.rewrite.match import symmetric
 
 _SAMPLES = 16
 
@@ -62,7 +63,7 @@ def merge_ops(graph: Graph) -> None:
 def _key(op: Op) -> Hashable:
     """Equal for ops that compute the same."""
     operands = [_operand_key(operand) for operand in op.operands]
-    if op.defn.commutative and len(operands) >= 2:
+    if symmetric(op):
         operands[:2] = sorted(operands[:2], key=str)
     lengths = tuple(len(op.slot(p.name)) for p in op.defn.operand_params if p.kind is Kind.VARIADIC)
     attrs = frozenset((name, attr_key(value)) for name, value in op.attrs.items())

@@ -31,7 +31,7 @@ class FoldConstants(Pass):
     """Compute small constant expressions now.
 
     Attributes:
-        budget: the largest result in bytes that is folded.
+        budget: the largest result in bytes that is folded; a note tells of what stays.
     """
 
     name = "fold-constants"
@@ -44,6 +44,7 @@ class FoldConstants(Pass):
         known = constants(graph)
         unreadable = {v for v in graph.weights.values() if v.weight is not None and v.weight.data is None}
         folded: set[Value] = set()
+        large: list[Op] = []
         for op in list(graph.ops()):
             # `known` holds no op whose operands vary; its results say so, unless it has none.
             if op.graph is not graph or not op.results or op.results[0] not in known:
@@ -52,6 +53,12 @@ class FoldConstants(Pass):
                 unreadable.update(op.results)
             elif self.is_small(op):
                 _fold(op, ctx, folded)
+            elif op.name not in MOVES and op.name not in FILLS:
+                large.append(op)
+        if large:
+            first = large[0].origin.place or f"%{large[0].results[0].name}"
+            what = "a constant stays an op" if len(large) == 1 else f"{len(large)} constants stay ops"
+            ctx.note(f"{what} until emission: of more than {self.budget} bytes, or of no fixed size, at {first}")
 
     def is_small(self, op: Op) -> bool:
         """True when the results of ``op`` are worth holding as weights."""

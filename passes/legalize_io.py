@@ -20,10 +20,10 @@ from anec.errors import AnecError
 from anec.ir.attrs import Literal
 from anec.ir.facts import is_constant
 from anec.ir.graph import Graph, Value, legal_name
-from anec.ir.opdef import Effect
 from anec.ir.signature import Port, PortKind
 from anec.ir.types import DType, StateType, TensorType
 from anec.passes.common import holds
+from anec.passes.legalize_states import legalize_states
 from anec.pipeline.base import EXACT, Context, Pass
 from anec.pipeline.registry import register
 
@@ -55,10 +55,9 @@ class LegalizeIo(Pass):
             raise AnecError(f"the function {graph.name} has no output")
         # Outputs first: an input that is also an output gets its own op before its type changes.
         _separate_outputs(graph, ctx)
+        legalize_states(graph, ctx)
         for value in list(graph.inputs):
-            if isinstance(value.type, StateType):
-                _legalize_state(ctx, value)
-            else:
+            if not isinstance(value.type, StateType):
                 _legalize_input(graph, ctx, value, floats)
         for index in range(len(graph.outputs)):
             _legalize_output(graph, ctx, index, floats)
@@ -127,38 +126,6 @@ def _drop_double_casts(graph: Graph, value: Value) -> None:
             graph.erase(user)
     if not value.uses and not value.is_output:
         graph.erase(value.op)
-
-
-def _legalize_state(ctx: Context, value: Value) -> None:
-    """States are float16. Source: Core ML's StateType (iOS18) takes float16 only."""
-    users = [op for op in value.users if op.defn.effects is not Effect.NONE]
-    if ctx.module.opset < 18:
-        place = next((op.origin.place for op in users if op.origin.place), None)
-        raise AnecError(
-            f"the mutated buffer {value.name!r} needs a state, which Core ML has from iOS18",
-            where=place,
-            hint="compile with --target iOS18, or make the buffer an input and an output",
-        )
-    if value.tensor.dtype is DType.F16:
-        return
-    value.type = StateType(value.tensor.with_dtype(DType.F16))
-    for op in users:
-        if op.defn.effects & Effect.WRITE:
-            written = op.operand("value")
-            if isinstance(written, Value) and written.tensor.dtype is not DType.F16:
-                with ctx.builder(before=op):
-                    op.set_operand(op.slot("value")[0], mil.cast(written, dtype="fp16"))
-        for result in op.results:
-            if result.tensor.dtype is DType.F16:
-                continue
-            name = _mil_name(result.tensor.dtype)
-            uses = list(result.uses)
-            result.type = result.tensor.with_dtype(DType.F16)
-            if uses:
-                with ctx.builder(before=op.next, like=op):
-                    cast = mil.cast(result, dtype=name)
-                for user, index in uses:
-                    user.set_operand(index, cast)
 
 
 def _separate_outputs(graph: Graph, ctx: Context) -> None:

@@ -8,6 +8,7 @@ Weights are cast by constant operations, which are computed at emission. A finit
 float16's 65504 would become infinite and poison what it meets (0 * inf is NaN), so it becomes
 +-40000, which stays finite when a score is added to it. A bound or an addend too small for float16
 would become 0 and no longer guard a division or a logarithm, so it becomes float16's smallest number.
+What says where to read, an index or a coordinate, is computed in float32 still: see ``coordinates``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
 
 from anec.dialects import mil
 from anec.ir.attrs import Attr, Literal
@@ -24,9 +26,13 @@ from anec.ir.graph import Graph, Op, Value
 from anec.ir.opdef import Effect, Kind
 from anec.ir.types import DType, StateType
 from anec.ir.weights import TensorData, Weight
+from anec.passes.coordinates import PLACES, coordinates, places
 from anec.passes.legalize_target import SMALLEST_HALF
 from anec.pipeline.base import Close, Context, Pass
 from anec.pipeline.registry import register
+
+if TYPE_CHECKING:
+    import torch
 
 HALF_MAX = 65504.0
 MASK = 4e4
@@ -55,10 +61,15 @@ class ToFp16(Pass):
     keep: tuple[str, ...] = ()
 
     def run(self, graph: Graph, ctx: Context) -> None:
-        _Conversion(graph, ctx, self.keep).run()
+        convert(graph, ctx, self.keep)
 
     def kept(self, op: Op) -> bool:
         return _matches(op, self.keep)
+
+
+def convert(graph: Graph, ctx: Context, keep: tuple[str, ...] = (), wide: frozenset[str] = frozenset()) -> None:
+    """Convert one function, as ``to-fp16{keep=...}`` does; ops whose results are named in ``wide`` stay float32 too."""
+    _Conversion(graph, ctx, keep, wide).run()
 
 
 def _matches(op: Op, patterns: tuple[str, ...]) -> bool:
@@ -67,23 +78,32 @@ def _matches(op: Op, patterns: tuple[str, ...]) -> bool:
 
 
 class _Conversion:
-    def __init__(self, graph: Graph, ctx: Context, keep: tuple[str, ...]) -> None:
-        self.graph, self.ctx, self.keep = graph, ctx, keep
+    def __init__(self, graph: Graph, ctx: Context, keep: tuple[str, ...], wide: frozenset[str]) -> None:
+        self.graph, self.ctx, self.keep, self.wide = graph, ctx, keep, wide
         self.constant = constants(graph)
         self.opset = ctx.module.opset
         # Each value in the other precision, made on first use.
         self.half: dict[Value, Value] = {}
         self.full: dict[Value, Value] = {}
+        # Constants too small for float16, by what stands in for them where they guard.
+        self.guards: dict[Value, Value] = {}
 
     def run(self) -> None:
         outputs = [value.type for value in self.graph.outputs]
         unused = {pattern for pattern in self.keep if not any(_matches(op, (pattern,)) for op in self.graph.ops())}
         for pattern in sorted(unused):
             self.ctx.note(f"to-fp16: nothing matches keep={pattern}")
+        # Core ML's states are float16 in any case: left in float32 they would be cast twice.
+        states = {state for state in self.graph.states() if state.tensor.dtype is DType.F32}
+        for state in states:
+            state.type = StateType(state.tensor.with_dtype(DType.F16))
+        wide = coordinates(self.graph, self.constant)
         for op in list(self.graph.ops()):
             if all(result in self.constant for result in op.results) and op.results:
                 continue
-            if op.defn.effects is not Effect.NONE or _matches(op, self.keep) or not _takes_half(op, self.opset):
+            if states.intersection(op.inputs):
+                self.convert(op)
+            elif op.defn.effects is not Effect.NONE or op in wide or self.keeps(op):
                 self.keep_full(op)
             else:
                 self.convert(op)
@@ -91,11 +111,20 @@ class _Conversion:
             if value.type != type_:
                 self.graph.outputs[index] = self.restore(value)
 
+    def keeps(self, op: Op) -> bool:
+        """True for an op that the user wants in float32, or that the target has in float32 only."""
+        named = any(result.name in self.wide for result in op.results)
+        return named or _matches(op, self.keep) or not _takes_half(op, self.opset)
+
     def convert(self, op: Op) -> None:
-        """Let ``op`` take and give float16."""
+        """Let ``op`` take and give float16, but for what says where it reads."""
+        where = places(op)
         for index, operand in enumerate(op.operands):
-            if isinstance(operand, Value) and operand.tensor.dtype is DType.F32 and not _is_state(operand):
-                op.set_operand(index, self.to_half(operand))
+            if operand in where and isinstance(operand, Value):
+                if operand.tensor.dtype is DType.F16:
+                    op.set_operand(index, self.to_full(operand))
+            elif isinstance(operand, Value) and operand.tensor.dtype is DType.F32 and not _is_state(operand):
+                op.set_operand(index, self.to_half(self.guard(op, operand)))
             elif isinstance(operand, Literal):
                 safe = Literal(self.safe(op, operand.value), None if operand.dtype is DType.F32 else operand.dtype)
                 if safe != operand:
@@ -188,8 +217,28 @@ class _Conversion:
         safe = torch.where(beyond, tensor.sign() * bound, tensor)
         place = next((op.origin.place for op in value.users if op.origin.place), "")
         self.ctx.note(f"to-fp16: {int(beyond.sum())} constants of %{value.name} beyond 65504 became {bound:g} {place}")
-        weight = Weight(f"{self.graph.name}.{value.name}_finite", value.tensor, TensorData(safe))
-        return self.graph.add_weight(self.ctx.module.add_weight(weight))
+        return self.replaced(value, "finite", safe)
+
+    def guard(self, op: Op, value: Value) -> Value:
+        """The operand, or a copy of a constant that would vanish where it guards; see ``safe``."""
+        if op.defn.root not in _GUARDED or value not in self.constant:
+            return value
+        known = self.ctx.facts.range(value)
+        if not 0.0 < max(abs(known.lower), abs(known.upper)) <= SMALLEST_HALF / 2:
+            return value
+        if value not in self.guards:
+            from anec.reference.evaluate import evaluate_constant
+
+            tensor = evaluate_constant(value, self.ctx.module)
+            self.guards[value] = self.replaced(value, "guard", tensor.sign() * SMALLEST_HALF)
+        return self.guards[value]
+
+    def replaced(self, value: Value, suffix: str, tensor: torch.Tensor) -> Value:
+        """A new weight in the place of a constant."""
+        weight = Weight(f"{self.graph.name}.{value.name}_{suffix}", value.tensor, TensorData(tensor))
+        made = self.graph.add_weight(self.ctx.module.add_weight(weight))
+        self.constant.add(made)
+        return made
 
 
 def _is_state(value: Value) -> bool:
@@ -200,7 +249,9 @@ def _takes_half(op: Op, opset: int) -> bool:
     """True when every float operand of the op may be float16 on the target."""
     params = op.defn.version(opset).params if op.defn.since <= opset else op.defn.params
     for param in params:
-        if param.kind is Kind.ATTR or not param.dtypes or DType.F16 in param.dtypes or DType.F32 not in param.dtypes:
+        if param.kind is Kind.ATTR or param.name in PLACES.get(op.defn.root, ()):
+            continue
+        if not param.dtypes or DType.F16 in param.dtypes or DType.F32 not in param.dtypes:
             continue
         operands = [op.operands[i] for i in op.slot(param.name)]
         if any(isinstance(operand, Value) and operand.tensor.dtype.is_float for operand in operands):

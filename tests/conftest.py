@@ -1,4 +1,4 @@
-"""What all tests share: one thread a worker, seeds, and Mac tests skipped elsewhere."""
+"""What all tests share: one thread a worker, seeds, rules that must fire, Mac tests skipped elsewhere."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import pytest
 from hypothesis import settings
 
+import fired_rules
 import older_torch
 
 # The same examples every time: a test that fails by luck tells nobody what broke.
@@ -16,6 +17,8 @@ settings.load_profile("same")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    fired_rules.watch()
+    config.pluginmanager.register(fired_rules.Collector(config))
     if "PYTEST_XDIST_WORKER" in os.environ:
         # Workers share the cores; more threads only wait for each other.
         os.environ.setdefault("OMP_NUM_THREADS", "1")

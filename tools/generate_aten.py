@@ -12,6 +12,8 @@ TARGET = Path(__file__).parent.parent / "src" / "anec" / "dialects" / "aten_ops.
 _ELSEWHERE = (
     r"cudnn|miopen|mkldnn|fbgemm|sparse|nested|quantize|fake_quant|Dimname|dimname|names|_cuda_|_mps|xpu|vulkan"
 )
+# Backward in name only: istft adds its windows with it.
+_FORWARD = ("unfold_backward",)
 _UNREADABLE = r"Dimname|Stream|Storage|Dict\(|__torch__|Future|\bt\[\]|\bAny\b|QScheme"
 
 
@@ -25,7 +27,7 @@ def schemas() -> list[str]:
             continue
         if packet.startswith("_fused") and packet != "_fused_rms_norm":
             continue
-        if (packet.endswith("_") and not packet.startswith("__")) or "backward" in packet:
+        if (packet.endswith("_") and not packet.startswith("__")) or ("backward" in packet and rest not in _FORWARD):
             continue
         if re.search(_ELSEWHERE, rest):
             continue

@@ -117,6 +117,17 @@ def lowerings_table() -> str:
     return _table(("family", "ops"), rows) + f"\n{len(seen)} ops in all.\n"
 
 
+def refused_table() -> str:
+    """The ATen ops that are refused, by kind, with the reason and the hint."""
+    from anec.passes.lower_to_mil.refused import REFUSED, Refusal
+
+    groups: dict[Refusal, list[str]] = {}
+    for packet, refusal in REFUSED.items():
+        groups.setdefault(refusal, []).append(f"`{packet}`")
+    rows = [(kind.kind, f"{kind.reason}: {kind.hint}", ", ".join(sorted(ops))) for kind, ops in groups.items()]
+    return _table(("kind", "why, and what to do", "ops"), rows)
+
+
 def raised_table() -> str:
     """The ATen ops that become nn ops."""
     import importlib
@@ -131,6 +142,41 @@ def raised_table() -> str:
         if names:
             rows.append((f"`{path.stem}`", _short(names)))
     return _table(("family", "ops"), rows)
+
+
+def ane_rules_table() -> str:
+    """The rules of the Neural Engine, by topic."""
+    from anec.ane import GENERATIONS, TOPICS
+
+    parts = []
+    for topic, rules in TOPICS.items():
+        rows = []
+        for rule in rules:
+            shown = rule.ops if len(rule.ops) <= 6 else rule.ops[:5]
+            more = f" and {len(rule.ops) - len(shown)} more" if len(shown) < len(rule.ops) else ""
+            ops = ", ".join(f"`{name}`" for name in shown) + more or "any op"
+            where = "" if rule.generations == GENERATIONS else f" ({', '.join(rule.generations)})"
+            effect = f"{rule.effect.value} ({rule.confidence.value})"
+            rows.append((rule.id, rule.statement + where, ops, effect, rule.remedy, rule.source))
+        headers = ("rule", "what it says", "of", "effect", "remedy", "source")
+        parts.append(f"### {topic.capitalize()}\n\n" + _table(headers, rows))
+    return "\n".join(parts)
+
+
+def ane_limits_table() -> str:
+    """The limits of each generation."""
+    import dataclasses
+
+    from anec.ane import GENERATIONS, Limits, limits_of
+
+    found = [limits_of(name) for name in GENERATIONS]
+    fields = [field.name for field in dataclasses.fields(Limits) if field.name != "generation"]
+    rows = [(name.replace("_", " "), *(_cell(getattr(limits, name)) for limits in found)) for name in fields]
+    return _table(("limit", *GENERATIONS), rows)
+
+
+def _cell(value: object) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
 def _short(names: Iterable[str]) -> str:
@@ -178,7 +224,10 @@ def table(name: str) -> str:
         "pipelines": pipelines_table,
         "lowerings": lowerings_table,
         "raised": raised_table,
+        "refused": refused_table,
         "nn ops": nn_table,
+        "ane rules": ane_rules_table,
+        "ane limits": ane_limits_table,
     }
     if name.startswith("options "):
         return options_table(name.removeprefix("options "))

@@ -73,7 +73,7 @@ def _of_bools(mask: Value, ctx: Context, dtype: DType) -> Mask:
 
 def _of_floats(mask: Value, ctx: Context, dtype: DType) -> Mask:
     numbers, known = value(mask, dtype), ctx.facts.range(mask)
-    if known.finite and known.lower > MASKED:
+    if known.finite and known.lower >= MASKED:
         return Mask(_turned(numbers))
     bias = _turned(mil.maximum(numbers, MASKED))
     highest = mil.reduce_max(numbers, axes=(-1,), keep_dims=True)
@@ -81,7 +81,7 @@ def _of_floats(mask: Value, ctx: Context, dtype: DType) -> Mask:
     if not known.finite and empty_rows(mask, ctx) is not False:
         seeing = _turned(mil.greater(highest, -math.inf))
     if not _scores_count(mask, ctx):
-        scoring = _turned(value(mil.greater(highest, MASKED), dtype))
+        scoring = _turned(value(mil.greater_equal(highest, MASKED), dtype))
     return Mask(bias, seeing, scoring)
 
 
@@ -92,7 +92,7 @@ def _scores_count(mask: Value, ctx: Context) -> bool:
     from anec.reference.evaluate import evaluate_constant  # loads torch
 
     highest = evaluate_constant(mask, ctx.module).amax(-1)
-    return bool(((highest > MASKED) | (highest == -math.inf)).all())
+    return bool(((highest >= MASKED) | (highest == -math.inf)).all())
 
 
 def _turned(mask: Value) -> Value:

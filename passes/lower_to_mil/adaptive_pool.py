@@ -19,12 +19,15 @@ from anec.ir.attrs import Attr
 from anec.ir.dims import Dim, Expr
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import OpDef
+from anec.ir.types import DType
 from anec.passes.lower_to_mil.constants import constant
 from anec.passes.lower_to_mil.movement import gathered, reshaped
 from anec.passes.lower_to_mil.permutation import volume
-from anec.passes.lower_to_mil.pool import batched, pool, refuse_indices
+from anec.passes.lower_to_mil.pool import batched, floats_only, pool
+from anec.passes.lower_to_mil.pool_indices import first_places, indices_used
 from anec.passes.lower_to_mil.roots import each
-from anec.passes.lower_to_mil.typing import result_type, value
+from anec.passes.lower_to_mil.symbolic import counted, scalar
+from anec.passes.lower_to_mil.typing import result_type, static, value
 from anec.pipeline.base import Context
 from anec.rewrite import Rule, any_of, reject, rest, rewrite
 
@@ -48,7 +51,8 @@ class Windows:
         """Length and distance of the windows, when all are alike."""
         lengths = {end - start for start, end in self.bounds}
         steps = {second[0] - first[0] for first, second in zip(self.bounds, self.bounds[1:], strict=False)}
-        if len(lengths) != 1 or len(steps) > 1:
+        # A distance of 0 repeats the only entry there is.
+        if len(lengths) != 1 or len(steps) > 1 or 0 in steps:
             return None
         return self.longest, steps.pop() if steps else self.longest
 
@@ -94,6 +98,9 @@ def averaged(op: Op, x: Value, sizes: Sequence[int], ctx: Context) -> Value:
     axes = _global(x, sizes)
     if axes is not None:
         return mil.reduce_mean(x, axes=axes, keep_dims=True) if axes else x
+    for at, (given, wanted) in enumerate(zip(x.tensor.shape[2:], sizes, strict=True), 2):
+        if given != wanted and isinstance(given, Expr):
+            x = _weighted(x, at, _shares(given, wanted, x.tensor.dtype))
     x, left = _uniform(mil.avg_pool, x, _windows(x, sizes))
     for axis, window in enumerate(left):
         if window is not None:
@@ -101,18 +108,35 @@ def averaged(op: Op, x: Value, sizes: Sequence[int], ctx: Context) -> Value:
     return x
 
 
+def _shares(size: Dim, count: int, dtype: DType) -> Value:
+    """The matrix [count, size] of the windows along a symbolic axis, computed as the program runs."""
+    steps = mil.expand_dims(mil.mul(counted(count), scalar(size)), axes=(1,))
+    start = mil.floor_div(steps, count)
+    # The next window's start, rounded up.
+    end = mil.floor_div(mil.add(mil.add(steps, scalar(size)), count - 1), count)
+    places = counted(size)
+    inside = mil.logical_and(mil.greater_equal(places, start), mil.less(places, end))
+    return mil.real_div(value(inside, dtype), value(mil.sub(end, start), dtype))
+
+
 def _by_matrix(op: Op, x: Value, at: int, windows: Windows, ctx: Context) -> Value:
     import torch
 
-    shape = x.tensor.shape
-    size, count = x.shape[at], len(windows.bounds)
+    size, count = x.tensor.shape[at], len(windows.bounds)
+    assert isinstance(size, int)
     matrix = torch.zeros(count, size, dtype=torch.float64)
     for row, (start, end) in enumerate(windows.bounds):
         matrix[row, start:end] = 1 / (end - start)
+    return _weighted(x, at, constant(ctx, op, matrix, "average", x.tensor.dtype))
+
+
+def _weighted(x: Value, at: int, weight: Value) -> Value:
+    """The product with a matrix [new size, size] along an axis."""
+    shape = x.tensor.shape
+    size, count = shape[at], weight.tensor.shape[0]
     wanted = (*shape[:at], count, *shape[at + 1 :])
     if at == x.rank - 1:
-        return mil.matmul(x, constant(ctx, op, matrix, "average", x.tensor.dtype), transpose_y=True)
-    weight = constant(ctx, op, matrix, "average", x.tensor.dtype)
+        return mil.matmul(x, weight, transpose_y=True)
     if at == x.rank - 2:
         return mil.matmul(weight, x)
     folded = reshaped(x, (volume(shape[:at]), size, volume(shape[at + 1 :])))
@@ -149,13 +173,24 @@ def _sizes(given: Attr, x: Value, count: int) -> list[int]:
 
 
 def _lower(op: Op, name: str, count: int, given: Attr, ctx: Context, *, average: bool) -> list[Value]:
-    refuse_indices(op)
     kind = result_type(op)
     x = value(op.operand(name), kind.dtype)
-    whole = batched(op, x, count)
+    whole = floats_only(op, batched(x, count))
     sizes = _sizes(given, x, count)
-    result = averaged(op, whole, sizes, ctx) if average else maximum(whole, sizes)
-    return [result if whole is x else reshaped(result, kind.shape)]
+    results = [averaged(op, whole, sizes, ctx) if average else maximum(whole, sizes)]
+    if indices_used(op):
+        results.append(first_places(op, whole, results[0], _entries(whole, sizes), ctx))
+    return [result if whole is x else reshaped(result, kind.shape) for result in results]
+
+
+def _entries(x: Value, sizes: Sequence[int]) -> list[list[list[int]]]:
+    """The entries of the windows along each axis, each window as long as the longest."""
+    found = []
+    for size, wanted in zip(static(x.tensor)[2:], sizes, strict=True):
+        windows = Windows.of(size, wanted)
+        places, length = windows.places, windows.longest
+        found.append([places[start : start + length] for start in range(0, len(places), length)])
+    return found
 
 
 @rewrite(each(*(f"adaptive_avg_pool{count}d" for count in (1, 2, 3)), "_adaptive_avg_pool2d", "_adaptive_avg_pool3d"))
@@ -166,7 +201,7 @@ def adaptive_avg_pool(op: Op, ctx: Context) -> list[Value]:
 
 @rewrite(each(*(f"adaptive_max_pool{count}d" for count in (1, 2, 3))))
 def adaptive_max_pool(op: Op, ctx: Context) -> list[Value]:
-    """The maximum of each window; its indices must be unused."""
+    """The maximum of each window."""
     return _lower(op, "self", _space(op), op.attr("output_size"), ctx, average=False)
 
 

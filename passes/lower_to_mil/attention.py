@@ -30,14 +30,15 @@ from typing import TYPE_CHECKING
 from anec.dialects import mil, nn
 from anec.errors import UnsupportedError
 from anec.ir.attrs import Literal
-from anec.ir.dims import Dim
 from anec.ir.facts import is_constant
 from anec.ir.graph import Op, Value
 from anec.ir.types import DType, TensorType
 from anec.passes.lower_to_mil.constants import constant
 from anec.passes.lower_to_mil.permutation import MAX_RANK, volume
-from anec.passes.lower_to_mil.shared import broadcast_to
-from anec.passes.lower_to_mil.typing import number, result_type, static, value
+from anec.passes.lower_to_mil.shared import broadcast_to, reshaped
+from anec.passes.lower_to_mil.symbolic import counted
+from anec.passes.lower_to_mil.typing import number, result_type, value
+from anec.passes.mask_bounds import lowest
 from anec.pipeline.base import Context
 from anec.rewrite import Rule, reject, rewrite
 
@@ -101,20 +102,9 @@ def _repeated(query: Value, tensor: Value) -> Value:
     block = volume((length, size))
     rows = volume((*lead, groups))
     # As [batch and head, 1, length * size] the repetition is along an axis of its own at any rank.
-    flat = mil.reshape(tensor, shape=_sizes((rows, 1, block)))
+    flat = reshaped(tensor, (rows, 1, block))
     tiled = mil.tile(flat, reps=(1, heads // groups, 1))
-    return mil.reshape(tiled, shape=_sizes((*lead, heads, length, size)))
-
-
-def _sizes(shape: tuple[Dim, ...]) -> tuple[int, ...]:
-    """A reshape's target; at most one size may be symbolic.
-
-    Raises:
-        Reject: several are.
-    """
-    if sum(not isinstance(dim, int) for dim in shape) > 1:
-        reject(f"several of the sizes {', '.join(map(str, shape))} are symbolic")
-    return tuple(dim if isinstance(dim, int) else -1 for dim in shape)
+    return reshaped(tiled, (*lead, heads, length, size))
 
 
 def _mask(op: Op, ctx: Context, query: Value, key: Value, type_: TensorType) -> Mask | None:
@@ -128,12 +118,12 @@ def _mask(op: Op, ctx: Context, query: Value, key: Value, type_: TensorType) -> 
     causal = _causal(op, ctx, query, key) if op.attr("causal") else None
     if mask is None or causal is None:
         # Every row of the causal mask keeps the first key.
-        return Mask(mask, _has_empty_rows(mask, ctx)) if mask is not None else _causal_mask(causal)
+        return Mask(mask, empty_rows(mask, ctx)) if mask is not None else _causal_mask(causal)
     if mask.tensor.dtype is DType.BOOL:
         both = mil.logical_and(mask, causal)
     else:
         both = mil.select(causal, _to_rows(mask, causal), -math.inf)
-    return Mask(both, _has_empty_rows(both, ctx))
+    return Mask(both, empty_rows(both, ctx))
 
 
 def _causal_mask(causal: Value | None) -> Mask | None:
@@ -142,10 +132,10 @@ def _causal_mask(causal: Value | None) -> Mask | None:
 
 def _to_rows(mask: Value, causal: Value) -> Value:
     """A float mask of the shape [..., L, S]: select takes its shape from its branches alone."""
-    shape = static(mask.tensor)
+    shape = mask.tensor.shape
     rank = max(len(shape), 2)
     padded = (1,) * (rank - len(shape)) + shape
-    return broadcast_to(mask, (*padded[:-2], *causal.shape))
+    return broadcast_to(mask, (*padded[:-2], *causal.tensor.shape))
 
 
 def _causal(op: Op, ctx: Context, query: Value, key: Value) -> Value:
@@ -153,16 +143,20 @@ def _causal(op: Op, ctx: Context, query: Value, key: Value) -> Value:
 
     rows, columns = query.tensor.shape[-2], key.tensor.shape[-2]
     if not isinstance(rows, int) or not isinstance(columns, int):
-        reject(f"the causal mask of {rows} by {columns} has a symbolic size")
+        return mil.greater_equal(mil.expand_dims(counted(rows), axes=(1,)), counted(columns))
     kept = torch.ones(rows, columns, dtype=torch.bool).tril()
     return constant(ctx, op, kept, "causal", DType.BOOL)
 
 
-def _has_empty_rows(mask: Value, ctx: Context) -> bool | None:
+def empty_rows(mask: Value, ctx: Context) -> bool | None:
+    """Whether a row of the mask keeps nothing; None when only the running program knows."""
+    """Whether some query of a mask sees no key; None when only the running program knows."""
     if is_constant(mask):
         from anec.reference.evaluate import evaluate_constant  # loads torch
 
         return bool(_empty(evaluate_constant(mask, ctx.module)).any())
+    if mask.tensor.dtype is not DType.BOOL and lowest(mask, unknown=-math.inf) > -math.inf:
+        return False
     return None
 
 

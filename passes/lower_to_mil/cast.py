@@ -13,7 +13,7 @@ from anec.ir.types import DType
 from anec.passes.lower_to_mil.elementwise import same, wrap
 from anec.passes.lower_to_mil.roots import each
 from anec.passes.lower_to_mil.shared import as_value, broadcast_to
-from anec.passes.lower_to_mil.typing import cast, dtype_of, result_type, static
+from anec.passes.lower_to_mil.typing import cast, dtype_of, result_type
 from anec.pipeline.base import Context
 from anec.rewrite import Rule, reject, rewrite
 
@@ -76,7 +76,7 @@ def copy_into(op: Op) -> Value:
     """``src`` in the shape and dtype of ``self``, whose numbers do not matter."""
     type_ = result_type(op)
     source = as_value(cast(op.operand("src" if op.defn.root == "copy" else "value"), type_.dtype))
-    return source if source.tensor.shape == type_.shape else broadcast_to(source, static(type_))
+    return source if source.tensor.shape == type_.shape else broadcast_to(source, type_.shape)
 
 
 @rewrite(each("view.dtype", "view_copy.dtype"))
@@ -88,10 +88,4 @@ def view_as_dtype(op: Op) -> Value:
     return same(op)
 
 
-@rewrite(each("complex", "view_as_complex", "view_as_real", "imag"))
-def complex_numbers(op: Op) -> Value:
-    """Told in the table of what is unsupported, with the reason."""
-    reject("Core ML has no complex numbers")
-
-
-RULES: list[Rule] = [convert, copy_of, copy_into, view_as_dtype, complex_numbers]
+RULES: list[Rule] = [convert, copy_of, copy_into, view_as_dtype]

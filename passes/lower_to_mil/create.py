@@ -13,24 +13,26 @@ from __future__ import annotations
 
 from anec.dialects import mil
 from anec.ir.attrs import Attr, Literal
+from anec.ir.dims import Expr
 from anec.ir.graph import Op, Value
 from anec.ir.types import DType
 from anec.passes.lower_to_mil.elementwise import same
 from anec.passes.lower_to_mil.roots import each
-from anec.passes.lower_to_mil.shared import as_value, choose, filled, filled_like
+from anec.passes.lower_to_mil.shared import as_value, choose, computed_fill, filled, filled_like
+from anec.passes.lower_to_mil.symbolic import counted, scalar
 from anec.passes.lower_to_mil.typing import cast, int32, result_type, static
 from anec.rewrite import Rule, reject, rewrite
 
 
 def _fill(op: Op, given: Attr) -> Value:
-    """The number in the shape of the result; a symbolic shape is read off ``self`` if that has it."""
+    """The number in the shape of the result; a symbolic shape is read off ``self`` or computed."""
     type_ = result_type(op)
     if type_.is_static:
         return filled(type_.static_shape, given, type_.dtype)
     like = op.operand("self") if "self" in op.defn.by_name else None
     if isinstance(like, Value) and like.tensor.shape == type_.shape:
         return filled_like(like, given, type_.dtype)
-    return reject(f"the shape of {type_} is symbolic")
+    return computed_fill(type_, given)
 
 
 @rewrite(each("full", "full_like", "new_full", "scalar_tensor", "fill.Scalar"))
@@ -75,12 +77,15 @@ def zeros(op: Op) -> Value:
 def arange(op: Op) -> Value:
     """Floats are start + step * i over whole i, as torch has them: no error adds up."""
     type_ = result_type(op)
-    (size,) = static(type_)
+    (size,) = type_.shape
     start, step = (op.attr(name) if name in op.defn.by_name else None for name in ("start", "step"))
     first, by = (0 if start is None else start), (1 if step is None else step)
-    if not isinstance(first, (int, float)) or not isinstance(by, (int, float)):
-        reject("its bounds are symbolic")
-    return _progression(size, first, by, type_.dtype)
+    if isinstance(size, int) and isinstance(first, (int, float)) and isinstance(by, (int, float)):
+        return _progression(size, first, by, type_.dtype)
+    # Of a symbolic size, or from a symbolic start: start + step * i.
+    steps = as_value(cast(counted(size), type_.dtype))
+    scaled = steps if by == 1 else mil.mul(steps, cast(Literal(by), type_.dtype))
+    return scaled if first == 0 else mil.add(scaled, cast(Literal(first), type_.dtype))
 
 
 @rewrite(each("linspace"))
@@ -119,9 +124,13 @@ def triangle(op: Op) -> Value:
     type_ = result_type(op)
     x = same(op)
     diagonal = op.attr("diagonal")
-    if not isinstance(diagonal, int):
-        reject(f"the diagonal is {diagonal}")
     lower = op.defn.root == "tril"
+    rows, columns = type_.shape[-2:]
+    if not isinstance(diagonal, int) or not isinstance(rows, int) or not isinstance(columns, int):
+        assert isinstance(diagonal, (int, Expr))
+        ends = mil.add(mil.expand_dims(counted(rows), axes=(1,)), scalar(diagonal))
+        compare = mil.less_equal if lower else mil.greater_equal
+        return choose(compare(counted(columns), ends), x, Literal(0), type_)
     reach = diagonal if lower else -diagonal
     if reach >= 0:
         return _band(x, lower, reach)
@@ -134,24 +143,4 @@ def _band(x: Value, lower: bool, reach: int) -> Value:
     return mil.band_part(x, lower=-1 if lower else reach, upper=reach if lower else -1)
 
 
-@rewrite(
-    each(
-        "rand",
-        "randn",
-        "randint",
-        "randint.low",
-        "randperm",
-        "rand_like",
-        "randn_like",
-        "randint_like",
-        "bernoulli",
-        "multinomial",
-        "normal_functional",
-    )
-)
-def random(op: Op) -> Value:
-    """Told in the table of what is unsupported, with the reason."""
-    reject("it draws random numbers; make the random tensor an input of the model")
-
-
-RULES: list[Rule] = [full, ones, zeros, arange, linspace, eye, triangle, random]
+RULES: list[Rule] = [full, ones, zeros, arange, linspace, eye, triangle]

@@ -179,6 +179,13 @@ def hypot(op: Op) -> Value:
     return mil.sqrt(mil.add(mil.square(x), mil.square(y)))
 
 
+@rewrite(each("ldexp.Tensor"))
+def ldexp(op: Op) -> Value:
+    """The product of ``self`` and 2^other."""
+    left, right = pair(op, result_type(op).dtype)
+    return mil.mul(left, mil.exp2(right))
+
+
 @rewrite(each("lerp.Scalar", "lerp.Tensor"))
 def lerp(op: Op) -> Value:
     """The way from start to end, weight of it."""
@@ -283,6 +290,7 @@ RULES: list[Rule] = [
     _ignoring_nan("fmin", mil.less_equal),
     atan2,
     hypot,
+    ldexp,
     lerp,
     addc,
     logaddexp,

@@ -23,6 +23,7 @@ from anec.ir.types import DType
 from anec.passes.lower_to_mil.positions import by_axis, merge, positions, size_of
 from anec.passes.lower_to_mil.roots import each
 from anec.passes.lower_to_mil.shared import as_value, broadcast_to, carrier, flat
+from anec.passes.lower_to_mil.symbolic import vector
 from anec.passes.lower_to_mil.typing import axis, cast, result_type, static, value
 from anec.pipeline.base import Context
 from anec.rewrite import Rule, reject, rewrite
@@ -70,8 +71,7 @@ def cut_to(x: Value, like: Value, free: int | None = None) -> Value:
     wanted = [x.tensor.shape[at] if at == free else dim for at, dim in enumerate(like.tensor.shape)]
     if tuple(wanted) == x.tensor.shape:
         return x
-    sizes = static(x.tensor.with_shape(tuple(wanted)))
-    return mil.slice_by_size(x, begin=(0,) * x.rank, size=sizes)
+    return mil.slice_by_size(x, begin=(0,) * x.rank, size=vector(wanted))
 
 
 @rewrite(each("take_along_dim"))
@@ -114,16 +114,6 @@ def one_hot(op: Op) -> Value:
     return mil.one_hot(value(op.operand("self"), DType.I32), classes, axis=-1, on_value=1, off_value=0)
 
 
-def _unknown_size(name: str) -> Rule:
-    @rewrite(each(name), name=f"lower_{name.partition('.')[0]}")
-    def lower(op: Op) -> Value:
-        reject("how many elements it gives depends on their values")
-
-    return lower
-
-
-_UNKNOWN_SIZE = ("masked_select", "nonzero", "nonzero_numpy", "where", "unique_consecutive", "unique_dim")
-
 RULES: list[Rule] = [
     embedding,
     index_select,
@@ -132,5 +122,4 @@ RULES: list[Rule] = [
     take,
     index,
     one_hot,
-    *map(_unknown_size, _UNKNOWN_SIZE),
 ]

@@ -19,7 +19,7 @@ from anec.ir.dims import Dim, Expr
 from anec.ir.graph import Op, Value
 from anec.ir.types import DType
 from anec.passes.lower_to_mil.permutation import MAX_RANK, Movement
-from anec.passes.lower_to_mil.symbolic import zeros
+from anec.passes.lower_to_mil.symbolic import vector
 from anec.passes.lower_to_mil.typing import MIL_NAMES, axis, result_type, value
 from anec.rewrite import reject
 
@@ -41,7 +41,7 @@ def reshaped(x: Value, shape: Sequence[Dim]) -> Value:
     """``x`` as ``shape``, by expand_dims or squeeze where only axes of size 1 come or go.
 
     Raises:
-        Reject: an empty tensor, or symbolic sizes that no reshape can express.
+        Reject: an empty tensor, or a symbolic size that no input tells.
     """
     given, wanted = x.tensor.shape, tuple(shape)
     if given == wanted:
@@ -74,7 +74,10 @@ def _extra(longer: Sequence[Dim], shorter: Sequence[Dim]) -> tuple[int, ...] | N
 
 
 def _reshaped_symbolically(x: Value, wanted: tuple[Dim, ...]) -> Value:
-    """A reshape with several symbolic sizes: 0 keeps the size at the same index, given equal ranks."""
+    """A reshape with several symbolic sizes: 0 keeps the size at the same index, given equal ranks.
+
+    Where that does not say it, the shape is computed.
+    """
     given = x.tensor.shape
     for source_axes, target_axes in _paddings(len(given), len(wanted)):
         start, stop = _with_ones(given, source_axes), _with_ones(wanted, target_axes)
@@ -84,7 +87,7 @@ def _reshaped_symbolically(x: Value, wanted: tuple[Dim, ...]) -> Value:
         if sizes.count(-1) <= 1:
             break
     else:
-        reject(f"a reshape of {x.type} to {list(map(str, wanted))} has too many symbolic sizes")
+        return mil.reshape(x, vector(wanted))
     widened = mil.expand_dims(x, axes=source_axes) if source_axes else x
     result = mil.reshape(widened, tuple(sizes))
     return mil.squeeze(result, axes=target_axes) if target_axes else result
@@ -112,10 +115,31 @@ def moved(buffer: Value, movement: Movement, shape: Sequence[Dim]) -> Value:
     """The tensor that ``movement`` makes of ``buffer``, as ``shape``; at most rank 5 on the way."""
     if buffer.rank <= MAX_RANK and buffer.tensor.shape == movement.parts:
         return reshaped(transposed(buffer, movement.order), shape)
+    perm = _one_transpose(buffer.tensor.shape, movement, tuple(shape))
+    if perm is not None:
+        return reshaped(transposed(buffer, perm), shape)
     at = buffer
     for sizes, perm in movement.steps():
         at = transposed(reshaped(at, sizes), perm)
     return reshaped(at, shape)
+
+
+def _one_transpose(given: tuple[Dim, ...], movement: Movement, wanted: tuple[Dim, ...]) -> tuple[int, ...] | None:
+    """The permutation of the tensor itself after which only axes of size 1 come or go."""
+    axes = [axis for axis, size in enumerate(given) if size != 1]
+    parts = [number for number, size in enumerate(movement.parts) if size != 1]
+    sizes = [movement.parts[number] for number in parts]
+    if len(given) > MAX_RANK or [given[axis] for axis in axes] != sizes or len(parts) < 2:
+        return None
+    # Axes of size 1 stand where the result has them; where it has others, they stay.
+    frame = wanted if len(wanted) == len(given) else given
+    moving = iter([axes[parts.index(number)] for number in movement.order if number in parts])
+    units = iter([axis for axis, size in enumerate(given) if size == 1])
+    perm = tuple(next(units if size == 1 else moving, -1) for size in frame)
+    if sorted(perm) != list(range(len(given))):
+        return None
+    made = [given[axis] for axis in perm if given[axis] != 1]
+    return perm if made == [size for size in wanted if size != 1] else None
 
 
 def rearranged(x: Value, sizes: Sequence[Dim], perm: Sequence[int], shape: Sequence[Dim]) -> Value:
@@ -127,24 +151,13 @@ def broadcast(x: Value, shape: Sequence[Dim]) -> Value:
     """``x`` repeated to ``shape``, which it broadcasts to.
 
     Raises:
-        Reject: an empty tensor, or a symbolic size that no other tensor has.
+        Reject: an empty tensor, or a symbolic size that no input tells.
     """
     if 0 in shape:
         reject(f"a tensor of shape {list(map(str, shape))} is empty, which Core ML does not have")
     wide = reshaped(x, (*(1,) * (len(shape) - x.rank), *x.tensor.shape))
-    reps = [1] * len(shape)
-    borrowed: list[Value] = []
-    for at, (given, wanted) in enumerate(zip(wide.tensor.shape, shape, strict=True)):
-        if given == wanted:
-            continue
-        if isinstance(wanted, int):
-            reps[at] = wanted
-        else:
-            line = zeros(x, wanted, x.tensor.dtype)
-            borrowed.append(reshaped(line, (wanted, *(1,) * (len(shape) - at - 1))))
-    for line in borrowed:
-        wide = mil.logical_or(wide, line) if x.tensor.dtype is DType.BOOL else mil.add(wide, line)
-    return mil.tile(wide, tuple(reps)) if any(rep != 1 for rep in reps) else wide
+    reps = [1 if given == wanted else wanted for given, wanted in zip(wide.tensor.shape, shape, strict=True)]
+    return mil.tile(wide, vector(reps)) if any(rep != 1 for rep in reps) else wide
 
 
 def sliced(
@@ -168,11 +181,11 @@ def sliced(
     return mil.slice_by_index(x, along(begin or 0, 0), along(end or 0, 0), **attrs)
 
 
-def gathered(x: Value, indices: Sequence[int], at: int) -> Value:
+def gathered(x: Value, indices: Sequence[int] | Value, at: int) -> Value:
     """The entries of ``x`` at non-negative ``indices`` along the axis ``at``; any dtype."""
     dtype = x.tensor.dtype
     numbers = x if dtype is not DType.BOOL else mil.cast(x, dtype=MIL_NAMES[DType.I32])
-    found = mil.gather(numbers, tuple(indices), axis=at)
+    found = mil.gather(numbers, indices if isinstance(indices, Value) else tuple(indices), axis=at)
     return found if dtype is not DType.BOOL else mil.cast(found, dtype=MIL_NAMES[DType.BOOL])
 
 

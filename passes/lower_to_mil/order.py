@@ -7,14 +7,28 @@ Core ML does not promise the order of equal elements, so a stable sort is as sta
 
 from __future__ import annotations
 
+import math
+
 from anec.dialects import mil
 from anec.ir.attrs import Literal
 from anec.ir.graph import Op, Value
 from anec.ir.types import DType
 from anec.passes.lower_to_mil.roots import each
-from anec.passes.lower_to_mil.shared import BOOL_CARRIER, as_value, carrier
-from anec.passes.lower_to_mil.typing import argument, axis, cast, dtype_of, promoted, result_type, static, value
+from anec.passes.lower_to_mil.shared import BOOL_CARRIER, as_value, carrier, choose, flat
+from anec.passes.lower_to_mil.typing import (
+    INT32_MAX,
+    argument,
+    axis,
+    cast,
+    dtype_of,
+    promoted,
+    result_type,
+    static,
+    value,
+)
 from anec.rewrite import Rule, reject, rewrite
+
+_MOST = 1 << 24
 
 
 def _ordered(x: Value, at: int, k: int, ascending: bool, dtype: DType) -> tuple[Value, Value]:
@@ -107,6 +121,55 @@ def median(op: Op) -> Value:
     return mil.squeeze(_last(values, 0, k), axes=(0,))
 
 
+@rewrite(each("nanmedian", "nanmedian.dim"))
+def nanmedian(op: Op) -> list[Value]:
+    """The lower of the middle two of what is no NaN: those sort behind all numbers."""
+    type_ = result_type(op)
+    x = value(op.operand("self"), carrier(type_.dtype))
+    whole = len(op.results) == 1
+    if x.rank == 0:
+        return [as_value(cast(x, type_.dtype)), mil.fill(shape=(), value=0)][: len(op.results)]
+    x, at = (flat(x), 0) if whole else (x, axis(op.attr("dim"), x.rank))
+    known = mil.equal(x, x)
+    filled = choose(known, x, Literal(math.inf), x.tensor) if x.tensor.dtype.is_float else x
+    values, indices = _ordered(filled, at, static(x.tensor)[at], True, x.tensor.dtype)
+    count = mil.reduce_sum(mil.cast(known, dtype="int32"), axes=(at,), keep_dims=True)
+    # int32 halves truncate; of no number at all it is the first NaN.
+    place = mil.maximum(mil.floor_div(mil.sub(count, 1), 2), 0)
+    best, where = (mil.gather_along_axis(found, place, axis=at) for found in (values, indices))
+    if x.tensor.dtype.is_float:
+        best = choose(mil.equal(count, 0), Literal(math.nan), best, best.tensor)
+    results = [as_value(cast(best, type_.dtype)), where]
+    if not whole and op.attr("keepdim"):
+        return results
+    return [mil.squeeze(found, axes=(at,)) for found in results][: len(op.results)]
+
+
+@rewrite(each("mode"))
+def mode(op: Op) -> tuple[Value, Value]:
+    """Each element is compared with all along the axis; the smallest of the most frequent, and its last place."""
+    type_ = result_type(op)
+    x = value(op.operand("self"), carrier(type_.dtype))
+    if x.rank == 0:
+        return as_value(cast(x, type_.dtype)), mil.fill(shape=(), value=0)
+    at = axis(op.attr("dim"), x.rank)
+    sizes = static(x.tensor)
+    if math.prod(sizes) * sizes[at] > _MOST or x.rank == 5:
+        reject(f"comparing all elements along {sizes[at]} of {x.tensor} takes too much memory")
+    same = mil.equal(mil.expand_dims(x, axes=(at,)), mil.expand_dims(x, axes=(at + 1,)))
+    counts = mil.reduce_sum(mil.cast(same, dtype="int32"), axes=(at,), keep_dims=False)
+    frequent = mil.equal(counts, mil.reduce_max(counts, axes=(at,), keep_dims=True))
+    highest = math.inf if x.tensor.dtype.is_float else INT32_MAX
+    best = mil.reduce_min(choose(frequent, x, Literal(highest), x.tensor), axes=(at,), keep_dims=True)
+    places = mil.reshape(
+        mil.range_1d(end=sizes[at], start=0, step=1), shape=tuple(n if i == at else 1 for i, n in enumerate(sizes))
+    )
+    here = choose(mil.equal(x, best), places, Literal(-1), x.tensor.with_dtype(DType.I32))
+    keep = bool(op.attr("keepdim"))
+    best = best if keep else mil.squeeze(best, axes=(at,))
+    return as_value(cast(best, type_.dtype)), mil.reduce_max(here, axes=(at,), keep_dims=keep)
+
+
 @rewrite(each("bucketize.Tensor", "bucketize.Scalar", "searchsorted.Tensor", "searchsorted.Scalar"))
 def bucketize(op: Op) -> Value:
     """The place is the number of boundaries below (with ``right``: or equal): count them."""
@@ -129,4 +192,4 @@ def bucketize(op: Op) -> Value:
     return mil.reduce_sum(mil.cast(below, dtype="int32"), axes=(-1,), keep_dims=False)
 
 
-RULES: list[Rule] = [topk, sort, msort, argsort, kth, median, bucketize]
+RULES: list[Rule] = [topk, sort, msort, argsort, kth, median, nanmedian, mode, bucketize]

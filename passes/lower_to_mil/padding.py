@@ -17,10 +17,12 @@ from anec.errors import UnsupportedError
 from anec.ir.attrs import Attr
 from anec.ir.dims import Dim, Expr
 from anec.ir.graph import Op, Value
+from anec.ir.types import DType
 from anec.passes.lower_to_mil.movement import gathered, joined, reshaped, sliced, source
 from anec.passes.lower_to_mil.permutation import volume
 from anec.passes.lower_to_mil.roots import each
-from anec.passes.lower_to_mil.typing import number
+from anec.passes.lower_to_mil.symbolic import vector
+from anec.passes.lower_to_mil.typing import number, value
 from anec.rewrite import Rule, reject, rewrite
 
 Pads = Sequence[tuple[int, int]]
@@ -49,9 +51,7 @@ def _block(x: Value, at: int, amount: int, fill: Attr) -> Value | None:
         return None
     shape = list(x.tensor.shape)
     shape[at] = amount
-    if any(isinstance(size, Expr) for size in shape):
-        reject(f"integers of the symbolic shape {x.type} are padded")
-    return mil.fill(tuple(shape), value=fill)
+    return mil.fill(vector(shape), value=fill)
 
 
 def mirrored(x: Value, pads: Pads, mode: str) -> Value:
@@ -113,6 +113,27 @@ def _from_end(count: int, size: Dim) -> int:
     return size - count if isinstance(size, int) else -count
 
 
+def _amounts(op: Op) -> tuple[Dim, ...]:
+    given = op.attr("pad")
+    assert isinstance(given, tuple)
+    return tuple(amount for amount in given if isinstance(amount, (int, Expr)))
+
+
+def _padded_symbolically(op: Op, x: Value) -> Value:
+    """Padding by computed amounts, such as up to a multiple of a window; they are taken to be no crops."""
+    amounts = _amounts(op)
+    pairs: list[tuple[Dim, Dim]] = [(0, 0)] * (x.rank - len(amounts) // 2)
+    pairs += [(amounts[i], amounts[i + 1]) for i in range(len(amounts) - 2, -1, -2)]
+    if any(isinstance(amount, int) and amount < 0 for pair in pairs for amount in pair):
+        reject("one side is cropped, and another padded by a symbolic size")
+    if x.tensor.dtype.is_integer:
+        reject("integers are padded by a symbolic size; pad floats")
+    numbers = x if x.tensor.dtype.is_float else value(x, DType.F32)
+    fill = number(op.attr("value") or 0, numbers.tensor.dtype)
+    grown = mil.pad(numbers, vector([amount for pair in pairs for amount in pair]), mode="constant", constant_val=fill)
+    return value(grown, x.tensor.dtype)
+
+
 def _pads(op: Op, name: str, rank: int) -> list[tuple[int, int]]:
     given = op.attr(name)
     assert isinstance(given, tuple)
@@ -125,6 +146,8 @@ def _pads(op: Op, name: str, rank: int) -> list[tuple[int, int]]:
 def constant_pad(op: Op) -> Value:
     """An absent value is 0."""
     x = source(op)
+    if any(isinstance(amount, Expr) for amount in _amounts(op)):
+        return _padded_symbolically(op, x)
     return padded(x, _pads(op, "pad", x.rank), op.attr("value") or 0)
 
 
@@ -140,6 +163,8 @@ def mirror_pad(op: Op) -> Value:
 def pad(op: Op) -> Value:
     """All modes of F.pad, before they are taken apart."""
     mode, x = op.attr("mode"), source(op)
+    if mode == "constant" and any(isinstance(amount, Expr) for amount in _amounts(op)):
+        return _padded_symbolically(op, x)
     pads = _pads(op, "pad", x.rank)
     if mode == "constant":
         return padded(x, pads, op.attr("value") or 0)

@@ -6,6 +6,7 @@
     %y = mil.max_pool(%x) {kernel_sizes=[3, 3], strides=[2, 2], pad_type="custom", pad=[1, 1, 1, 1]}
 
 ``ceil_mode`` becomes padding after the last entry, which no maximum sees and no average counts.
+Indices that are used are found as ``pool_indices.py`` tells.
 """
 
 from __future__ import annotations
@@ -20,19 +21,26 @@ from anec.ir.graph import Op, Value
 from anec.ir.opdef import OpDef
 from anec.passes.lower_to_mil.movement import gathered, reshaped
 from anec.passes.lower_to_mil.padding import padded
+from anec.passes.lower_to_mil.pool_indices import first_places, indices_used, windows_side_by_side
 from anec.passes.lower_to_mil.roots import each
 from anec.passes.lower_to_mil.typing import result_type, value
+from anec.pipeline.base import Context
 from anec.rewrite import Rule, reject, rewrite
 
 Ints = tuple[int, ...]
 Pads = list[tuple[int, int]]
 
 
-def batched(op: Op, x: Value, count: int) -> Value:
-    """``x`` with a batch axis of its own, which torch lets one leave out.
+def batched(x: Value, count: int) -> Value:
+    """``x`` with a batch axis of its own, which torch lets one leave out."""
+    return x if x.rank == count + 2 else reshaped(x, (1, *x.tensor.shape))
+
+
+def floats_only(op: Op, x: Value) -> Value:
+    """``x``, which must hold floats.
 
     Raises:
-        UnsupportedError: an integer tensor, which Core ML does not pool.
+        UnsupportedError: an integer tensor, which Core ML does not average.
     """
     if not x.tensor.dtype.is_float:
         raise UnsupportedError(
@@ -40,7 +48,7 @@ def batched(op: Op, x: Value, count: int) -> Value:
             where=op.origin.place,
             hint="cast the tensor to float",
         )
-    return x if x.rank == count + 2 else reshaped(x, (1, *x.tensor.shape))
+    return x
 
 
 def pool(kind: OpDef, x: Value, kernel: Ints, stride: Ints, pads: Pads, **more: Attr) -> Value:
@@ -93,38 +101,60 @@ class _Pooling:
             found.append(max(0, reach - size - 2 * self.padding[axis]) if self.ceil_mode else 0)
         return tuple(found)
 
+    def along(self, op: Op, x: Value, axis: int) -> list[list[int]]:
+        """For each window along a space axis its entries; those in the padding are others, twice.
 
-def refuse_indices(op: Op) -> None:
-    """The second result must not be used.
+        Raises:
+            Reject: the size is symbolic.
+        """
+        size, windows = x.tensor.shape[2 + axis], op.results[0].tensor.shape[axis - self.count]
+        if isinstance(size, Expr) or isinstance(windows, Expr):
+            reject(f"the entries of windows over the symbolic size {size}")
+        found = []
+        for window in range(windows):
+            start = window * self.stride[axis] - self.padding[axis]
+            places = (start + entry * self.dilation[axis] for entry in range(self.kernel[axis]))
+            inside = [place for place in places if 0 <= place < size]
+            if not inside:
+                raise UnsupportedError(f"{op.name}: a window lies in the padding alone", where=op.origin.place)
+            # A maximum does not mind an entry that comes twice.
+            found.append(inside + inside[-1:] * (self.kernel[axis] - len(inside)))
+        return found
 
-    Raises:
-        UnsupportedError: it is.
-    """
-    if len(op.results) > 1 and (op.results[1].uses or op.results[1].is_output):
-        raise UnsupportedError(
-            f"the indices that {op.name} gives are used; Core ML's pooling has none",
-            where=op.origin.place,
-            hint="call it with return_indices=False; for max_unpool upsample instead (interpolate, conv_transpose)",
-        )
+    def entries(self, op: Op, x: Value) -> list[list[list[int]]]:
+        """The entries of all windows, by axis."""
+        return [self.along(op, x, axis) for axis in range(self.count)]
 
 
 @rewrite(each(*(f"max_pool{count}d{form}" for count in (1, 2, 3) for form in ("", "_with_indices"))))
-def max_pool(op: Op) -> list[Value]:
-    """Padding never wins, so the overhang of ceil_mode is more of it."""
-    refuse_indices(op)
+def max_pool(op: Op, ctx: Context) -> list[Value]:
+    """Padding never wins, so the overhang of ceil_mode is more of it. Integers are reduced window by window."""
     given = _Pooling.of(op)
     kind = result_type(op)
-    x = batched(op, value(op.operand("self"), kind.dtype), given.count)
+    x = batched(value(op.operand("self"), kind.dtype), given.count)
+    if not kind.dtype.is_float:
+        windows, _ = windows_side_by_side(op, x, given.entries(op, x), ctx)
+        best = mil.reduce_max(windows, axes=(3,), keep_dims=False)
+        best = reshaped(best, (*x.tensor.shape[:2], *kind.shape[-given.count :]))
+    else:
+        best = _maximum(op, x, given)
+    results = [_unbatched(best, x, op)]
+    if indices_used(op):
+        results.append(_unbatched(first_places(op, x, best, given.entries(op, x), ctx), x, op))
+    return results
+
+
+def _maximum(op: Op, x: Value, given: _Pooling) -> Value:
     overhang = given.overhang(op, x)
     pads = [(pad, pad) for pad in given.padding]
     if any(step != 1 for step in given.dilation):
-        return [_unbatched(_dilated_max(op, x, given), x, op)]
+        return _dilated_max(op, x, given)
     if overhang is None:
         if given.count > 2:
             reject("ceil_mode over three space axes of symbolic size")
-        return [_unbatched(pool(mil.max_pool, x, given.kernel, given.stride, pads, ceil_mode=True), x, op)]
+        return pool(mil.max_pool, x, given.kernel, given.stride, pads, ceil_mode=True)
     pads = [(before, after + more) for (before, after), more in zip(pads, overhang, strict=True)]
-    return [_unbatched(pool(mil.max_pool, x, given.kernel, given.stride, pads), x, op)]
+    return pool(mil.max_pool, x, given.kernel, given.stride, pads)
 
 
 def _unbatched(result: Value, x: Value, op: Op) -> Value:
@@ -137,20 +167,9 @@ def _dilated_max(op: Op, x: Value, given: _Pooling) -> Value:
     kernel, stride = list(given.kernel), list(given.stride)
     pads = [(pad, pad) for pad in given.padding]
     for axis, step in enumerate(given.dilation):
-        size, windows = x.tensor.shape[2 + axis], op.results[0].tensor.shape[axis - given.count]
         if step == 1 and not given.ceil_mode:
             continue
-        if isinstance(size, Expr) or isinstance(windows, Expr):
-            reject(f"{op.name} with dilation over the symbolic size {size}")
-        places = []
-        for window in range(windows):
-            start = window * given.stride[axis] - given.padding[axis]
-            inside = [at for entry in range(given.kernel[axis]) if 0 <= (at := start + entry * step) < size]
-            if not inside:
-                raise UnsupportedError(f"{op.name}: a window lies in the padding alone", where=op.origin.place)
-            # A maximum does not mind an entry that comes twice.
-            places += inside + inside[-1:] * (given.kernel[axis] - len(inside))
-        x = gathered(x, places, 2 + axis)
+        x = gathered(x, [place for window in given.along(op, x, axis) for place in window], 2 + axis)
         stride[axis], pads[axis] = kernel[axis], (0, 0)
     return pool(mil.max_pool, x, tuple(kernel), tuple(stride), pads)
 
@@ -160,7 +179,7 @@ def avg_pool(op: Op) -> Value:
     """Which zeros an average counts: declared padding when ``count_include_pad``, the overhang never."""
     given = _Pooling.of(op)
     kind = result_type(op)
-    x = batched(op, value(op.operand("self"), kind.dtype), given.count)
+    x = floats_only(op, batched(value(op.operand("self"), kind.dtype), given.count))
     overhang = given.overhang(op, x)
     divisor = op.attr("divisor_override") if "divisor_override" in op.defn.by_name else None
     counted = bool(op.attr("count_include_pad"))

@@ -6,7 +6,6 @@ becomes ``select(i >= 0, i, i + n)`` there.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from anec.dialects import mil
@@ -15,6 +14,7 @@ from anec.ir.graph import Op, Value
 from anec.ir.opdef import Operand
 from anec.ir.types import DType, TensorType
 from anec.ir.weights import TensorData, Weight
+from anec.passes.lower_to_mil.permutation import volume
 from anec.passes.lower_to_mil.shared import (
     as_value,
     constant_tensor,
@@ -22,7 +22,7 @@ from anec.passes.lower_to_mil.shared import (
     reshaped,
     transposed,
 )
-from anec.passes.lower_to_mil.typing import static, value
+from anec.passes.lower_to_mil.typing import value
 from anec.pipeline.base import Context
 from anec.rewrite import reject
 
@@ -30,7 +30,7 @@ _FIRST_WITHOUT_NEGATIVE = 17
 _NEVER_NEGATIVE = frozenset("mil.reduce_argmax mil.reduce_argmin mil.argsort mil.topk mil.shape mil.non_zero".split())
 
 
-def size_of(x: Value, at: int) -> Dim | Value:
+def size_of(x: Value, at: int) -> int | Value:
     """The size of an axis: a number, or computed where it is symbolic."""
     size = x.tensor.shape[at]
     if isinstance(size, int):
@@ -122,7 +122,7 @@ class Merged:
     def restored(self, x: Value) -> Value:
         """A tensor like ``x`` in the shape before it was merged."""
         if x.tensor.shape != self.shape:
-            x = reshaped(x, static(TensorType(x.tensor.dtype, self.shape)))
+            x = reshaped(x, self.shape)
         return transposed(x, inverse_permutation(self.perm))
 
     @property
@@ -144,12 +144,12 @@ def merge(x: Value, indices: list[Value | None], ctx: Context) -> Merged:
     found: Value | None = None
     for axis in indexed:
         position = positions(indices[axis], size_of(x, axis), ctx, merged=len(indexed) > 1)
-        found = position if found is None else mil.add(mil.mul(found, static(x.tensor)[axis]), position)
+        found = position if found is None else mil.add(mil.mul(found, size_of(x, axis)), position)
     assert found is not None
     moved = transposed(x, perm)
     shape = moved.tensor.shape
     if len(indexed) > 1:
-        sizes = static(moved.tensor)
-        merged = math.prod(sizes[at : at + len(indexed)])
+        sizes = moved.tensor.shape
+        merged = volume(sizes[at : at + len(indexed)])
         moved = reshaped(moved, (*sizes[:at], merged, *sizes[at + len(indexed) :]))
     return Merged(moved, found, at, perm, shape)

@@ -18,8 +18,9 @@ from anec.ir.facts import scalar_of
 from anec.ir.graph import Op, Value
 from anec.passes.lower_to_mil.elementwise import pair, wrapped
 from anec.passes.lower_to_mil.roots import each
-from anec.passes.lower_to_mil.shared import as_value, filled_like
+from anec.passes.lower_to_mil.shared import as_value, choose, filled_like
 from anec.passes.lower_to_mil.typing import argument, result_type
+from anec.pipeline.base import Context
 from anec.rewrite import Rule, rewrite
 
 # Products up to this exponent; at most ten ops.
@@ -34,7 +35,7 @@ _LONGEST_CHAIN = 64
         "float_power.Tensor_Tensor",
     )
 )
-def power(op: Op) -> Value:
+def power(op: Op, ctx: Context) -> Value:
     """A product or root where the exponent is known, else mil.pow."""
     type_ = result_type(op)
     base, exponent = pair(op, type_.dtype, right="exponent")
@@ -44,13 +45,17 @@ def power(op: Op) -> Value:
         found = _by_number(x, known)
         if found is not None:
             return wrapped(found, op)
+    if not type_.dtype.is_float and isinstance(exponent, Value) and not ctx.facts.range(exponent).nonnegative:
+        # Core ML would divide by zero; torch has 0 ** -1 = 0, as it has 2 ** -1 = 0.
+        endless = mil.logical_and(mil.equal(x, 0), mil.less(exponent, 0))
+        x = choose(endless, Literal(2), x, type_)
     return wrapped(mil.pow(x, exponent), op)
 
 
 def _by_number(x: Value, exponent: float) -> Value | None:
     """Raise x to a number known here; None when only mil.pow can say it."""
     if not x.tensor.dtype.is_float:
-        return _product(x, int(exponent)) if exponent >= 0 else None
+        return product(x, int(exponent)) if exponent >= 0 else None
     if exponent == 0.5:
         return mil.sqrt(x)
     if exponent == -0.5:
@@ -59,27 +64,27 @@ def _by_number(x: Value, exponent: float) -> Value | None:
         positive = _by_number(x, -exponent)
         return mil.real_div(1.0, positive) if positive is not None else None
     if abs(exponent) <= _LONGEST_CHAIN and float(exponent).is_integer():
-        return _product(x, int(exponent))
+        return product(x, int(exponent))
     if 0 < exponent <= _LONGEST_CHAIN and float(exponent - 0.5).is_integer():
-        return mil.mul(_product(x, int(exponent)), mil.sqrt(x))
+        return mil.mul(product(x, int(exponent)), mil.sqrt(x))
     if float(exponent).is_integer():
         size = mil.pow(mil.abs(x), float(exponent))
         return size if exponent % 2 == 0 else mil.mul(size, mil.sign(x))
     return None
 
 
-def _product(x: Value, exponent: int) -> Value:
+def product(x: Value, exponent: int) -> Value:
     """Multiply by repeated squaring; no factor is larger than the result or than x."""
     if exponent == 0:
         return filled_like(x, 1, x.tensor.dtype)
-    square, product = x, None
+    square, found = x, None
     while True:
         if exponent & 1:
-            product = square if product is None else mil.mul(square, product)
+            found = square if found is None else mil.mul(square, found)
         exponent >>= 1
         if not exponent:
-            assert product is not None
-            return product
+            assert found is not None
+            return found
         square = mil.square(square)
 
 

@@ -11,12 +11,16 @@ import math
 
 from anec.dialects import mil
 from anec.ir.attrs import Attr, Literal
+from anec.ir.dims import Expr
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import OpDef
 from anec.ir.types import DType
+from anec.passes.lower_to_mil.constants import constant
+from anec.passes.lower_to_mil.permutation import volume
 from anec.passes.lower_to_mil.roots import each
-from anec.passes.lower_to_mil.shared import as_value, carrier, choose, count
-from anec.passes.lower_to_mil.typing import axes, axis, cast, dtype_of, result_type, value
+from anec.passes.lower_to_mil.shared import as_value, carrier, choose
+from anec.passes.lower_to_mil.typing import axes, axis, cast, dtype_of, result_type, static, value
+from anec.pipeline.base import Context
 from anec.rewrite import Rule, reject, rewrite
 
 
@@ -155,6 +159,26 @@ def distances(op: Op) -> Value:
     return norm_over(mil.sub(rows, columns), op.attr("p"), (max(left.rank, right.rank),), False)
 
 
+@rewrite(each("dist"))
+def distance(op: Op) -> Value:
+    """The norm of the difference of all elements."""
+    dtype = result_type(op).dtype
+    difference = mil.sub(value(op.operand("self"), dtype), value(op.operand("other"), dtype))
+    return norm_over(difference, op.attr("p"), tuple(range(difference.rank)), False)
+
+
+@rewrite(each("_pdist_forward", "pdist"))
+def distances_of_pairs(op: Op, ctx: Context) -> Value:
+    """The norm of the difference of each row and every later one."""
+    import torch
+
+    x = value(op.operand("self"), result_type(op).dtype)
+    count = static(x.tensor)[0]
+    rows = torch.triu_indices(count, count, offset=1, dtype=torch.int32)
+    first, second = (mil.gather(x, constant(ctx, op, row, "pairs", DType.I32), axis=0) for row in rows)
+    return norm_over(mil.sub(first, second), op.attr("p"), (1,), False)
+
+
 # Finite in the dtype: what a maximum of inf or -inf is replaced by before it is taken away.
 _FINITE = {DType.F16: 65504.0, DType.F32: 3.4028234663852886e38}
 
@@ -200,8 +224,12 @@ def _moments(op: Op) -> tuple[Value, Value]:
     mean = mil.reduce_mean(x, axes=over, keep_dims=True)
     found = mil.reduce_mean(mil.square(mil.sub(x, mean)), axes=over, keep_dims=keep)
     correction = _correction(op)
-    if correction:
-        size = count(x.tensor, over)
+    size = volume([x.tensor.shape[axis] for axis in over])
+    if correction and isinstance(size, Expr):
+        # n / (n - c) = 1 + c / (n - c), which stands a count that fp16 takes for infinite.
+        left_over = cast(Literal(size - int(correction)), x.tensor.dtype)
+        found = mil.mul(found, mil.add(mil.real_div(correction, left_over), 1.0))
+    elif correction and isinstance(size, int):
         left = max(size - correction, 0)
         # torch divides 0 by 0 where nothing is left.
         found = mil.mul(found, size / left) if left else mil.real_div(mil.mul(found, float(size)), 0.0)
@@ -264,6 +292,8 @@ RULES: list[Rule] = [
     nansum,
     norm,
     distances,
+    distances_of_pairs,
+    distance,
     frobenius_norm,
     logsumexp,
     variance,

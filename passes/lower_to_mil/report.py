@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from anec.errors import UnsupportedError
 from anec.ir.graph import Op
+from anec.passes.lower_to_mil.refused import refusal
 from anec.rewrite import Miss, Rule
 
 
@@ -32,8 +33,11 @@ def table(ops: Sequence[Op], rules: Sequence[Rule], misses: Mapping[str, Miss]) 
         # Of equally deep ones the last: general rules (of high ranks) come before an op's own.
         best = max(reversed(candidates), key=lambda rule: _depth(misses.get(rule.name)), default=None)
         miss = misses.get(best.name) if best else None
+        reason = miss.reason if miss else ""
+        if best is None and (refused := refusal(name)) is not None:
+            reason = refused.reason
         places = tuple(dict.fromkeys(op.origin.place for op in group if op.origin.place))
-        rows.append(Unsupported(name, len(group), places, best.name if best else "", miss.reason if miss else ""))
+        rows.append(Unsupported(name, len(group), places, best.name if best else "", reason))
     return sorted(rows, key=lambda row: (-row.count, row.op))
 
 
@@ -47,13 +51,15 @@ def unsupported(ops: Sequence[Op], rules: Sequence[Rule], misses: Mapping[str, M
     lines = []
     for row in rows:
         where = ", ".join(row.places[:3]) + (", ..." if len(row.places) > 3 else "")
-        why = f"; {row.nearest} did not apply: {row.reason}" if row.nearest else "; no rule lowers it"
-        lines.append(f"{row.op}  x{row.count}  {where}{why}")
+        why = f"{row.nearest} did not apply: {row.reason}" if row.nearest else row.reason or "no rule lowers it"
+        lines.append(f"{row.op}  x{row.count}  {where}; {why}")
     first = rows[0]
+    hints = [refused.hint for row in rows if not row.nearest and (refused := refusal(row.op)) is not None]
+    plugin = "write a rule for it in a plugin (see docs/writing-a-pass.md), or anec.register_op(kernel=, lower=)"
     count = f"{len(rows)} ops have" if len(rows) > 1 else f"{first.op} has"
     return UnsupportedError(
         f"{count} no lowering to Core ML",
         where=first.places[0] if first.places else None,
         window="\n".join(lines),
-        hint="write a rule for it in a plugin (see docs/writing-a-pass.md), or anec.register_op(kernel=, lower=)",
+        hint="; ".join(dict.fromkeys(hints)) if len(hints) == len(rows) else plugin,
     )

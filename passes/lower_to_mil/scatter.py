@@ -11,7 +11,8 @@
         ->
     %y = mil.slice_update(%x, %v, [2, 0], [4, 0]) {begin_mask=[false, true], end_mask=[false, true]}
 
-slice_update is iOS18's; before, a slice is put together from its neighbours.
+slice_update is iOS18's; before, a slice is put together from its neighbours. Computed indices that
+follow one another are a slice too, see ``runs``.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from anec.ir.types import DType
 from anec.passes.lower_to_mil.index import as_result, cut_to, source
 from anec.passes.lower_to_mil.positions import Merged, by_axis, is_mask, merge, positions, size_of
 from anec.passes.lower_to_mil.roots import each
+from anec.passes.lower_to_mil.runs import FIRST_WITH_SLICE_UPDATE, put_run, run_start
 from anec.passes.lower_to_mil.shared import (
+    as_value,
     broadcast_to,
     choose,
     constant_tensor,
@@ -40,7 +43,6 @@ from anec.passes.lower_to_mil.typing import INT32_MAX, INT32_MIN, argument, axis
 from anec.pipeline.base import Context
 from anec.rewrite import Rule, reject, rewrite
 
-_FIRST_WITH_SLICE_UPDATE = 18
 Write = Callable[[Value, Value, str], Value]
 
 
@@ -54,7 +56,7 @@ def put_slice(x: Value, part: Value, at: int, start: int, step: int, ctx: Contex
         return x
     if length == size:
         return part
-    if ctx.module.opset >= _FIRST_WITH_SLICE_UPDATE:
+    if ctx.module.opset >= FIRST_WITH_SLICE_UPDATE:
         along = [index == at for index in range(x.rank)]
         others = tuple(not here for here in along)
         return mil.slice_update(
@@ -129,6 +131,10 @@ def index_put(op: Op, ctx: Context) -> Value:
         row = _progression(merged, ctx)
         if row is not None:
             return as_result(merged.restored(put_slice(merged.x, updates, merged.axis, *row, ctx)), op)
+        start = _computed_start(op, merged, ctx)
+        if start is not None:
+            part = reshaped(updates, _unit(merged)) if merged.index.rank != 1 else updates
+            return as_result(merged.restored(put_run(merged.x, part, merged.axis, start)), op)
     return as_result(merged.restored(_scatter(merged, updates, bool(op.attr("accumulate")))), op)
 
 
@@ -138,6 +144,22 @@ def _scatter(merged: Merged, updates: Value, accumulate: bool) -> Value:
         index, updates = mil.expand_dims(index, axes=(0,)), mil.expand_dims(updates, axes=(merged.axis,))
     mode = "add" if accumulate else "update"
     return mil.scatter(merged.x, index, updates, axis=merged.axis, mode=mode)
+
+
+def _computed_start(op: Op, merged: Merged, ctx: Context) -> Value | None:
+    """Where the slice starts that computed indices are; one that crosses the end from below 0 is none."""
+    if ctx.module.opset < FIRST_WITH_SLICE_UPDATE or not merged.x.tensor.is_static:
+        return None
+    if merged.index.tensor.size == 1:
+        return run_start(merged.index, ctx)
+    given = [operand for operand in op.variadic("indices") if isinstance(operand, Value)]
+    return run_start(given[0], ctx) if len(given) == 1 and ctx.facts.range(given[0]).nonnegative else None
+
+
+def _unit(merged: Merged) -> tuple[int, ...]:
+    """The shape of one slice along the merged axis."""
+    sizes = static(merged.x.tensor)
+    return (*sizes[: merged.axis], 1, *sizes[merged.axis + 1 :])
 
 
 def _progression(merged: Merged, ctx: Context) -> tuple[int, int] | None:
@@ -190,6 +212,8 @@ def _along_one(op: Op, ctx: Context, *, wraps: bool = False) -> tuple[Value, Wri
 def index_write(op: Op, ctx: Context) -> Value:
     """A scatter of slices along one axis."""
     kind = op.defn.root
+    if kind == "index_copy" and (found := _copied_run(op, ctx)) is not None:
+        return as_result(found, op)
     data, write = _along_one(op, ctx, wraps=kind == "index_fill")
     if kind == "index_fill":
         given = argument(op, "value")
@@ -200,6 +224,15 @@ def index_write(op: Op, ctx: Context) -> Value:
         updates = mil.mul(updates, cast(argument(op, "alpha"), data.tensor.dtype))
     result = write(data, updates, "add" if kind == "index_add" else "update")
     return as_result(result if op.results[0].rank else mil.squeeze(result, axes=(0,)), op)
+
+
+def _copied_run(op: Op, ctx: Context) -> Value | None:
+    """index_copy of a slice: torch wants its indices within 0 and the size, so that none wraps around."""
+    x, part = source(op), source(op, "source")
+    if ctx.module.opset < FIRST_WITH_SLICE_UPDATE or x.rank != part.rank or not x.rank or not x.tensor.is_static:
+        return None
+    start = run_start(as_value(op.operand("index")), ctx)
+    return None if start is None else put_run(x, part, axis(op.attr("dim"), x.rank), start)
 
 
 @rewrite(each("put"))
@@ -297,7 +330,7 @@ def put_region(x: Value, region: Value, ctx: Context) -> Value:
     short = [at for at in range(x.rank) if part[at] != whole[at]]
     if not short:
         return region
-    if ctx.module.opset >= _FIRST_WITH_SLICE_UPDATE:
+    if ctx.module.opset >= FIRST_WITH_SLICE_UPDATE:
         return mil.slice_update(x, region, begin=(0,) * x.rank, end=part)
     for at in reversed(short):
         # What lies behind the corner along this axis, no wider than the corner along the earlier ones.

@@ -16,10 +16,11 @@ from __future__ import annotations
 from anec.dialects import aten, mil, nn
 from anec.errors import UnsupportedError
 from anec.ir.attrs import Attr
-from anec.ir.dims import Dim
+from anec.ir.dims import Dim, Expr
 from anec.ir.graph import Op, Value
 from anec.passes.lower_to_mil.movement import (
     broadcast,
+    gathered,
     joined,
     permutation,
     rearranged,
@@ -30,6 +31,7 @@ from anec.passes.lower_to_mil.movement import (
 )
 from anec.passes.lower_to_mil.permutation import divide, volume
 from anec.passes.lower_to_mil.roots import each
+from anec.passes.lower_to_mil.symbolic import counted, scalar, vector
 from anec.passes.lower_to_mil.typing import axes, axis, result_type, value
 from anec.pipeline.base import Context
 from anec.rewrite import Rule, reject, rewrite
@@ -68,10 +70,11 @@ def expand(op: Op) -> Value:
 
 
 def _tile(x: Value, reps: tuple[Attr, ...]) -> Value:
-    if not all(isinstance(rep, int) and rep > 0 for rep in reps):
-        reject(f"a tensor repeated {reps} times is empty or of symbolic size")
+    times = [rep for rep in reps if isinstance(rep, Expr) or (isinstance(rep, int) and rep > 0)]
+    if len(times) != len(reps):
+        reject(f"a tensor repeated {reps} times is empty")
     wide = reshaped(x, (*(1,) * (len(reps) - x.rank), *x.tensor.shape))
-    return wide if all(rep == 1 for rep in reps) else mil.tile(wide, reps)
+    return wide if all(rep == 1 for rep in times) else mil.tile(wide, vector(times))
 
 
 @rewrite(aten.repeat.default)
@@ -94,7 +97,7 @@ def tile(op: Op) -> Value:
 def repeat_interleave(op: Op) -> Value:
     """Each entry ``repeats`` times in a row: [before, n * after] is tiled along a new axis between."""
     x, repeats, wanted = source(op), op.attr("repeats"), result_type(op).shape
-    if not isinstance(repeats, int) or repeats < 1:
+    if not isinstance(repeats, (int, Expr)) or (isinstance(repeats, int) and repeats < 1):
         reject(f"{repeats} repetitions")
     if repeats == 1:
         return reshaped(x, wanted)
@@ -102,7 +105,7 @@ def repeat_interleave(op: Op) -> Value:
     at = axis(dim, x.rank) if dim is not None else x.rank - 1
     shape = x.tensor.shape
     before, after = volume(shape[: at + 1]), volume(shape[at + 1 :])
-    return reshaped(mil.tile(reshaped(x, (before, 1, after)), (1, repeats, 1)), wanted)
+    return reshaped(mil.tile(reshaped(x, (before, 1, after)), vector((1, repeats, 1))), wanted)
 
 
 @rewrite(aten.roll.default)
@@ -117,12 +120,19 @@ def roll(op: Op) -> Value:
     for shift, dim in zip(shifts, dims if isinstance(dims, tuple) else (dims,), strict=True):
         along = axis(dim, at.rank)
         size = at.tensor.shape[along]
+        assert isinstance(shift, (int, Expr))
         if not isinstance(size, int) or not isinstance(shift, int):
-            reject(f"a roll by {shift} along the symbolic size {size}")
-        if shift % size:
+            at = _rolled(at, along, shift)
+        elif shift % size:
             first, second = mil.split.many(at, split_sizes=(size - shift % size, shift % size), axis=along)
             at = joined([second, first], along)
     return reshaped(at, shape)
+
+
+def _rolled(x: Value, at: int, shift: Dim) -> Value:
+    """Roll by a symbolic shift, or along a symbolic size: entry i was entry (i - shift) mod n."""
+    size = x.tensor.shape[at]
+    return gathered(x, mil.mod(mil.sub(counted(size), scalar(shift)), scalar(size)), at)
 
 
 @rewrite(each("flip", "fliplr", "flipud"))
@@ -241,12 +251,13 @@ def dropout(op: Op) -> list[Value]:
     return [x, mil.fill(result_type(op, 1).static_shape, value=True)]
 
 
-@rewrite(aten.as_strided.default)
-def as_strided(op: Op) -> Value:
-    """A view of dense memory: a piece of the row-major buffer, its axes permuted or repeated.
+def dense_memory(op: Op) -> Value:
+    """The operand of a view by strides, which must lie in memory in row-major order.
 
-    The operand must lie in memory in row-major order, which torch's strides tell and the IR does
-    not; an operand that a view of another order makes is refused.
+    torch's strides tell and the IR does not; an operand that a view of another order makes is refused.
+
+    Raises:
+        UnsupportedError: it is such a view.
     """
     x = source(op)
     maker = x.op
@@ -258,17 +269,18 @@ def as_strided(op: Op) -> Value:
             where=op.origin.place,
             hint="call .contiguous() before as_strided, or use view and permute",
         )
+    return x
+
+
+def dense_view(op: Op, x: Value) -> Value | None:
+    """A piece of the row-major buffer, its axes permuted or repeated, or frames of it; None for other strides."""
     size, stride = (_integers(op.attr(name)) for name in ("size", "stride"))
     offset = _integer(op.attr("storage_offset") or 0)
     order = sorted((i for i in range(len(size)) if size[i] != 1 and stride[i] != 0), key=lambda i: -stride[i])
     dense = [size[i] for i in order]
     steps = [stride[i] for i in order]
     if any(step != volume(dense[i + 1 :]) for i, step in enumerate(steps)):
-        raise UnsupportedError(
-            f"{op.name} with size {list(size)} and stride {list(stride)} is no view of dense memory",
-            where=op.origin.place,
-            hint="use unfold, slices or index_select instead",
-        )
+        return _frames(x, size, stride, offset)
     count, total = volume(dense), volume(x.shape)
     flat = reshaped(x, (total,))
     if count != total:
@@ -278,6 +290,19 @@ def as_strided(op: Op) -> Value:
     back = [order.index(i) for i in sorted(order)]
     shape = [size[i] if i in order else 1 for i in range(len(size))]
     return broadcast(reshaped(transposed(ordered, back), shape), size)
+
+
+def _frames(x: Value, size: tuple[int, ...], stride: tuple[int, ...], offset: int) -> Value | None:
+    """Overlapping windows of the last axis, in two new last axes (as stft once cut its frames); else None."""
+    if len(size) < 2 or x.rank < 1 or offset or stride[-1] != 1 or not 1 <= stride[-2] < size[-1] or size[-2] < 2:
+        return None
+    *outer, length = x.shape
+    dense = [(n, volume([*outer[i + 1 :], length])) for i, n in enumerate(outer) if n != 1]
+    covered = (size[-2] - 1) * stride[-2] + size[-1]
+    if dense != [(n, s) for n, s in zip(size[:-2], stride[:-2], strict=True) if n != 1] or covered > length:
+        return None
+    cut = x if covered == length else sliced(x, x.rank - 1, None, covered)
+    return reshaped(mil.sliding_windows(cut, axis=x.rank - 1, size=size[-1], stride=stride[-2]), size)
 
 
 def _integers(given: Attr) -> tuple[int, ...]:
@@ -290,12 +315,12 @@ def meshgrid(op: Op) -> list[Value]:
     swapped = "indexing" in op.defn.by_name and op.attr("indexing") == "xy"
     vectors = [operand for operand in op.variadic("tensors") if isinstance(operand, Value)]
     grids = []
-    for index, (vector, result) in enumerate(zip(vectors, op.results, strict=True)):
+    for index, (given, result) in enumerate(zip(vectors, op.results, strict=True)):
         along = {0: 1, 1: 0}.get(index, index) if swapped and len(vectors) > 1 else index
         line: list[Dim] = [1] * len(vectors)
-        line[along] = vector.tensor.shape[0] if vector.rank else 1
+        line[along] = given.tensor.shape[0] if given.rank else 1
         shape = result.tensor.shape
-        grids.append(broadcast(reshaped(vector, line), shape))
+        grids.append(broadcast(reshaped(given, line), shape))
     return grids
 
 
@@ -323,7 +348,6 @@ RULES: list[Rule] = [
     channel_shuffle,
     nn_channel_shuffle,
     dropout,
-    as_strided,
     meshgrid,
     broadcast_tensors,
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,8 @@ from anec.ir.facts import is_constant
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import Operand
 from anec.ir.types import DType, TensorType
-from anec.passes.lower_to_mil.typing import cast, number, static
+from anec.passes.lower_to_mil.symbolic import vector
+from anec.passes.lower_to_mil.typing import cast, number
 from anec.pipeline.base import Context
 from anec.rewrite import reject
 
@@ -56,19 +56,21 @@ def filled_like(like: Value, given: Attr, dtype: DType) -> Value:
     return mil.cast(value, dtype="fp16") if dtype is DType.F16 else value
 
 
-def broadcast_to(value: Value, shape: tuple[int, ...]) -> Value:
-    """``value`` repeated to ``shape``, as numpy broadcasts.
+def computed_fill(type_: TensorType, given: Attr) -> Value:
+    """A tensor of a symbolic shape that holds one number everywhere."""
+    value = mil.fill(shape=vector(type_.shape), value=number(given, type_.dtype))
+    return mil.cast(value, dtype="fp16") if type_.dtype is DType.F16 else value
 
-    Raises:
-        Reject: the value's shape is symbolic.
-    """
+
+def broadcast_to(value: Value, shape: tuple[Dim, ...]) -> Value:
+    """``value`` repeated to ``shape``, as numpy broadcasts."""
     missing = len(shape) - value.rank
     if missing > 0:
         value = mil.expand_dims(value, axes=tuple(range(missing)))
-    sizes = static(value.tensor)
+    sizes = value.tensor.shape
     if sizes == shape:
         return value
-    return mil.tile(value, reps=tuple(want if have == 1 else 1 for have, want in zip(sizes, shape, strict=True)))
+    return mil.tile(value, reps=vector([1 if have == want else want for have, want in zip(sizes, shape, strict=True)]))
 
 
 def with_rank(value: Value, rank: int) -> Value:
@@ -82,11 +84,12 @@ def flat(value: Value) -> Value:
     return value if value.rank == 1 else mil.reshape(value, shape=(-1,))
 
 
-def reshaped(value: Value, shape: tuple[int, ...]) -> Value:
-    """``value`` in another static shape; nothing is built when it has it already."""
-    if value.tensor.is_static and value.shape == shape:
+def reshaped(value: Value, shape: tuple[Dim, ...]) -> Value:
+    """``value`` in another shape; nothing is built when it has it already."""
+    if value.tensor.shape == shape:
         return value
-    return mil.reshape(value, shape=shape)
+    fixed = tuple(size if isinstance(size, int) else -1 for size in shape)
+    return mil.reshape(value, shape=fixed if fixed.count(-1) <= 1 else vector(shape))
 
 
 def transposed(value: Value, perm: tuple[int, ...]) -> Value:
@@ -118,7 +121,7 @@ def choose(condition: Operand, a: Operand, b: Operand, type_: TensorType) -> Val
         elif isinstance(right, Literal):
             right = _full(right, truth, type_)
         else:
-            right = broadcast_to(as_value(right), static(type_))
+            right = broadcast_to(as_value(right), type_.shape)
     return mil.select(truth, left, right)
 
 
@@ -131,7 +134,7 @@ def _full(literal: Literal, truth: Value, type_: TensorType) -> Value:
     if type_.is_static:
         return filled(type_.static_shape, literal.value, type_.dtype)
     if truth.tensor.shape != type_.shape:
-        reject(f"a number has to be repeated to the symbolic shape {type_}")
+        return computed_fill(type_, literal.value)
     return filled_like(truth, literal.value, type_.dtype)
 
 
@@ -151,19 +154,6 @@ def constant_tensor(value: Value, ctx: Context) -> torch.Tensor | None:
     from anec.reference.evaluate import evaluate_constant
 
     return evaluate_constant(value, ctx.module) if is_constant(value) else None
-
-
-def count(type_: TensorType, axes: Iterable[int]) -> int:
-    """The number of elements along ``axes``.
-
-    Raises:
-        Reject: one of those sizes is symbolic.
-    """
-    sizes = [type_.shape[axis] for axis in axes]
-    fixed = [size for size in sizes if isinstance(size, int)]
-    if len(fixed) != len(sizes):
-        reject(f"{type_} is symbolic along the axes it is reduced over")
-    return math.prod(fixed)
 
 
 def needs(op: Op, target: int, why: str) -> UnsupportedError:

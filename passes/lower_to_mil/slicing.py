@@ -13,18 +13,19 @@ What covers a whole axis builds nothing.
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 from anec.dialects import aten, mil
 from anec.errors import UnsupportedError
 from anec.ir.attrs import Attr
 from anec.ir.dims import Dim, Expr
 from anec.ir.graph import Op, Value
-from anec.ir.types import DType
-from anec.passes.lower_to_mil.movement import moved, permutation_to_end, reshaped, sliced, source
+from anec.passes.lower_to_mil.movement import gathered, moved, permutation_to_end, reshaped, sliced, source
 from anec.passes.lower_to_mil.padding import padded
 from anec.passes.lower_to_mil.permutation import Movement, volume
 from anec.passes.lower_to_mil.roots import each
-from anec.passes.lower_to_mil.symbolic import counted
-from anec.passes.lower_to_mil.typing import END, INT32_MAX, MIL_NAMES, axis, result_type
+from anec.passes.lower_to_mil.symbolic import counted, part, scalar
+from anec.passes.lower_to_mil.typing import END, INT32_MAX, axis, result_type
 from anec.rewrite import Rule, reject, rewrite
 
 
@@ -73,18 +74,14 @@ def _bound(given: Attr, size: Dim) -> Dim | None:
 
 
 def _symbolic_slice(x: Value, at: int, begin: Dim | None, step: int, wanted: Dim) -> Value:
-    """Entries are gathered by counting: as many as a tensor has whose size is the slice's."""
-    if isinstance(begin, Expr) or (isinstance(begin, int) and begin < 0):
-        reject(f"a slice starts at {begin} of an axis, and ends at a symbolic size")
-    indices = counted(x, wanted)
-    if step != 1:
-        indices = mil.mul(indices, step)
-    if begin:
-        indices = mil.add(indices, begin)
-    if x.tensor.dtype is DType.BOOL:
-        found = mil.gather(mil.cast(x, dtype=MIL_NAMES[DType.I32]), indices, axis=at)
-        return mil.cast(found, dtype=MIL_NAMES[DType.BOOL])
-    return mil.gather(x, indices, axis=at)
+    """A slice that starts or ends at a symbolic size; with steps its entries are gathered."""
+    start = begin or 0
+    if isinstance(start, int) and start < 0:
+        start = x.tensor.shape[at] + start
+    if step == 1:
+        return part(x, at, start, wanted)
+    places = mil.mul(counted(wanted), step)
+    return gathered(x, mil.add(places, scalar(start)) if start != 0 else places, at)
 
 
 @rewrite(each("select.int", "select_copy.int"))
@@ -93,10 +90,14 @@ def select(op: Op) -> Value:
     x = source(op)
     at, index = axis(op.attr("dim"), x.rank), op.attr("index")
     size = x.tensor.shape[at]
-    if not isinstance(index, int):
-        reject(f"the index {index} is symbolic")
     if size == 1:
         return reshaped(x, result_type(op).shape)
+    if isinstance(index, Expr):
+        from_end = index - size
+        if not isinstance(from_end, int):
+            return reshaped(part(x, at, index, 1), result_type(op).shape)
+        index = from_end
+    assert isinstance(index, int)
     return sliced(x, at, index + size if index < 0 and isinstance(size, int) else index, squeeze=True)
 
 
@@ -107,9 +108,9 @@ def narrow(op: Op) -> Value:
     at = axis(op.attr("dim"), x.rank)
     size, length = x.tensor.shape[at], op.attr("length")
     if not isinstance(start, int) or not isinstance(length, int) or not isinstance(size, int):
-        if start == 0 and length == size:
-            return x
-        reject(f"narrow by the symbolic sizes {start}, {length}")
+        assert isinstance(start, (int, Expr))
+        assert isinstance(length, (int, Expr))
+        return x if length == size else _symbolic_slice(x, at, start, 1, length)
     begin = start + size if start < 0 else start
     if (begin, length) == (0, size):
         return x
@@ -152,7 +153,8 @@ def _pieces(op: Op, dim: Attr) -> list[Value]:
                 where=op.origin.place,
             )
     if not all(isinstance(size, int) for size in sizes):
-        reject(f"a split along the symbolic size {x.tensor.shape[at]}")
+        begins = list(accumulate(sizes, initial=0))
+        return [part(x, at, begin, size) for begin, size in zip(begins[:-1], sizes, strict=True)]
     full = [size for size in sizes if size != 0]
     cut = [x] if len(full) == 1 else list(mil.split.many(x, split_sizes=tuple(full), axis=at))
     whole = iter(cut)

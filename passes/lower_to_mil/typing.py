@@ -12,10 +12,12 @@ import math
 from anec.dialects import mil
 from anec.errors import AnecError, UnsupportedError
 from anec.ir.attrs import Attr, Literal
+from anec.ir.build import as_operand
 from anec.ir.dims import Expr
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import Kind, Operand
 from anec.ir.types import DType, TensorType, narrowed
+from anec.passes.lower_to_mil.symbolic import scalar
 from anec.rewrite import reject
 
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
@@ -52,16 +54,10 @@ def dtype_of(operand: Operand) -> DType | None:
 
 
 def argument(op: Op, name: str) -> Operand:
-    """The parameter ``name`` as an operand, whether torch's schema has a tensor or a number there.
-
-    Raises:
-        Reject: the number is a symbolic size.
-    """
+    """The parameter ``name`` as an operand, whether torch's schema has a tensor or a number there."""
     if op.defn.by_name[name].kind is not Kind.ATTR:
         return op.operand(name)
     given = op.attr(name)
-    if isinstance(given, Expr):
-        reject(f"{name} is the symbolic size {given}")
     return None if given is None else Literal(given)
 
 
@@ -101,15 +97,19 @@ def _joined(dtypes: list[DType]) -> DType:
 def _number_dtype(given: Attr) -> DType | None:
     if isinstance(given, bool):
         return DType.BOOL
-    return DType.I32 if isinstance(given, int) else DType.F32 if isinstance(given, float) else None
+    return DType.I32 if isinstance(given, (int, Expr)) else DType.F32 if isinstance(given, float) else None
 
 
 def cast(operand: Operand, dtype: DType) -> Operand:
     """``operand`` in ``dtype``: a cast where the dtype differs, a converted number for a literal.
 
+    A symbolic size is computed.
+
     Raises:
         AnecError: an integer constant does not fit int32.
     """
+    if isinstance(operand, Literal) and isinstance(operand.value, Expr):
+        operand = as_operand(scalar(operand.value))
     if isinstance(operand, Value):
         if operand.tensor.dtype is dtype:
             return operand
@@ -166,9 +166,10 @@ def int32(given: int) -> int:
 
 
 def static(type_: TensorType) -> tuple[int, ...]:
-    """The shape of a static type; rejects a rule on a symbolic one."""
+    """The shape of a static type; rejects a rule on a symbolic one, naming what to fix."""
     if not type_.is_static:
-        reject(f"{type_} is not static")
+        free = sorted({name for dim in type_.shape if isinstance(dim, Expr) for name in dim.symbols()})
+        reject(f"it takes fixed sizes only, and {type_} has free ones: fix {', '.join(free)}")
     return type_.static_shape
 
 

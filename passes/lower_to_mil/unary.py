@@ -25,7 +25,9 @@ Function = Callable[[Value], Value]
 
 
 def _acosh(x: Value) -> Value:
-    return mil.log(mil.add(x, mil.sqrt(mil.mul(mil.sub(x, 1.0), mil.add(x, 1.0)))), epsilon=0.0)
+    # Two roots, as the product leaves float16 from 256 on.
+    root = mil.mul(mil.sqrt(mil.sub(x, 1.0)), mil.sqrt(mil.add(x, 1.0)))
+    return mil.log(mil.add(x, root), epsilon=0.0)
 
 
 def _asinh(x: Value) -> Value:
@@ -211,6 +213,14 @@ def _replace(x: Value, what: float, by: float, type_: TensorType) -> Value:
     return choose(mil.equal(x, what), Literal(by), x, type_)
 
 
+@rewrite(each("angle"))
+def angle(op: Op) -> Value:
+    """Pi for a negative real number, else 0; NaN stays."""
+    x = same(op)
+    turned = choose(mil.less(x, 0.0), Literal(math.pi), Literal(0.0), x.tensor)
+    return choose(mil.equal(x, x), turned, x, x.tensor)
+
+
 @rewrite(each("signbit"))
 def signbit(op: Op) -> Value:
     """The sign of -0.0 is not seen: no MIL op tells it from 0.0."""
@@ -225,4 +235,4 @@ def _table() -> list[Rule]:
     return [make(name, function) for functions, make in kinds for name, function in functions.items()]
 
 
-RULES: list[Rule] = [*_table(), square, neg, frac, round_decimals, logit, nan_to_num, signbit]
+RULES: list[Rule] = [*_table(), square, neg, frac, round_decimals, logit, nan_to_num, angle, signbit]

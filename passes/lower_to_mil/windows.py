@@ -1,4 +1,4 @@
-"""Sliding windows: Tensor.unfold, F.unfold (im2col) and F.fold (col2im).
+"""Sliding windows: Tensor.unfold and its adjoint, F.unfold (im2col) and F.fold (col2im).
 
     %x: f32[1,8,16,16]
     %y = aten.im2col.default(%x) {kernel_size=[3, 3], dilation=[1, 1], padding=[1, 1], stride=[1, 1]}
@@ -26,10 +26,12 @@ from anec.passes.lower_to_mil.movement import (
     reshaped,
     sliced,
     source,
+    transposed,
 )
 from anec.passes.lower_to_mil.padding import padded
-from anec.passes.lower_to_mil.permutation import Movement
+from anec.passes.lower_to_mil.permutation import Movement, volume
 from anec.passes.lower_to_mil.roots import each
+from anec.passes.lower_to_mil.shared import inverse_permutation
 from anec.passes.lower_to_mil.typing import MIL_NAMES, axis, result_type, static
 from anec.pipeline.base import Context
 from anec.rewrite import Rule, reject, rewrite
@@ -135,4 +137,35 @@ def col2im(op: Op, ctx: Context) -> Value:
     return reshaped(convolved_transposed(image, weight, None, window, channels, extra), wanted)
 
 
-RULES: list[Rule] = [unfold, im2col, col2im]
+@rewrite(each("unfold_backward"))
+def unfold_backward(op: Op, ctx: Context) -> Value:
+    """Windows of ``size`` along one axis are added where they overlap: what istft ends with.
+
+    A window is cut into pieces of ``step`` entries; piece p of window w lies at w + p. So all pieces are
+    the channels of an image of [windows, step], and a transposed convolution puts channel p p rows down.
+    """
+    x = source(op, "grad_in")
+    shape, at = result_type(op).shape, axis(op.attr("dim"), len(result_type(op).shape))
+    size, step = _known(op.attr("size")), _known(op.attr("step"))
+    length, count = _known(shape[at]), _known(x.tensor.shape[at])
+    if not x.tensor.dtype.is_float:
+        raise UnsupportedError(
+            f"{op.name} adds {x.tensor.dtype}; Core ML adds windows of floats only", where=op.origin.place
+        )
+    pieces = -(-size // step)
+    order = permutation_to_end((at, x.rank - 1), x.rank)
+    outer = tuple(shape[index] for index in order[:-2])
+    windows = reshaped(transposed(x, order), (volume(outer), count, size))
+    whole = padded(windows, [(0, 0), (0, 0), (0, pieces * step - size)], 0)
+    image = rearranged(whole, (volume(outer), count, pieces, step), (0, 2, 1, 3), (volume(outer), pieces, count, step))
+    window = Window((pieces, 1), (1, 1), (0, 0), (1, 1))
+    weight = _one_hot(op, ctx, 1, (pieces, 1), x.tensor.dtype)
+    rows = convolved_transposed(image, weight, None, window, 1, (0, 0)) if pieces > 1 else image
+    total = (count + pieces - 1) * step
+    line = reshaped(rows, (volume(outer), total))
+    fitted = sliced(line, 1, None, length) if total > length else padded(line, [(0, 0), (0, length - total)], 0)
+    moved_shape = (*outer, length)
+    return transposed(reshaped(fitted, moved_shape), inverse_permutation(permutation_to_end((at,), len(shape))))
+
+
+RULES: list[Rule] = [unfold, im2col, col2im, unfold_backward]

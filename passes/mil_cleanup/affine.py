@@ -21,6 +21,7 @@ from anec.dialects import mil
 from anec.ir.attrs import Literal
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import Operand, Pattern
+from anec.ir.types import DType
 from anec.passes.common import known, only_use, tensor, uniform
 from anec.passes.mil_cleanup.weighted import Weighted, as_vector, check_per_channel, weighted
 from anec.rewrite import Rule, any_of, reject, rest, rewrite, var
@@ -46,21 +47,28 @@ def fold_batch_norm(op: Op) -> Value:
                %y = mil.conv(%x, %3, %4)
     """
     target = weighted(op.value("x"))
+    target.own_weight()
+    scale, bias = normalization(op, target.weight.tensor.dtype, target.bias)
+    return target.rebuilt(weight=target.scaled(scale), bias=bias)
+
+
+def normalization(op: Op, dtype: DType, bias: Value | None = None) -> tuple[Value, Value]:
+    """What a batch norm of x + bias multiplies x by and adds to the product, as vectors.
+
+    Raises:
+        Reject: its statistics are no constants of ``dtype``.
+    """
     names = ("mean", "variance", "gamma", "beta")
     parts = {name: op.operand(name) for name in names if op.operand(name) is not None}
     for part in parts.values():
-        if not isinstance(part, Value) or not known(part) or part.tensor.dtype is not target.weight.tensor.dtype:
+        if not isinstance(part, Value) or not known(part) or part.tensor.dtype is not dtype:
             reject("the statistics are no constants of the weight's dtype")
-    target.own_weight()
     scale: Value = mil.rsqrt(op.value("variance"), epsilon=op.attr("epsilon"))
     if "gamma" in parts:
         scale = mil.mul(scale, op.value("gamma"))
     mean = op.value("mean")
-    centre = mil.mul(mean, -1.0) if target.bias is None else mil.sub(target.bias, mean)
-    bias = mil.mul(centre, scale)
-    if "beta" in parts:
-        bias = mil.add(bias, op.value("beta"))
-    return target.rebuilt(weight=target.scaled(scale), bias=bias)
+    shift: Value = mil.mul(mil.mul(mean, -1.0) if bias is None else mil.sub(bias, mean), scale)
+    return scale, mil.add(shift, op.value("beta")) if "beta" in parts else shift
 
 
 @rewrite(any_of(*(form for front in _fronts() for form in (mil.mul(front, c), mil.real_div(front, c)))))
@@ -73,20 +81,21 @@ def fold_scale(op: Op, c: Operand) -> Value:
                                      %y = mil.linear(%x, %2, %3)
     """
     target = weighted(_front(op, c))
-    check_per_channel(c, target)
+    check_per_channel(c, target.given)
     _same_type(op, target)
     target.own_weight()
     divides = op.name == "mil.real_div"
     if divides and uniform(c) == 0:
         reject("a division by zero")
-    scale = as_vector(c, target)
+    scale = as_vector(c, target.given)
     if divides:
-        scale = _reciprocal(scale)
+        scale = reciprocal(scale)
     bias = None if target.bias is None else mil.mul(target.bias, scale)
     return target.rebuilt(weight=target.scaled(scale), bias=bias)
 
 
-def _reciprocal(scale: Operand) -> Operand:
+def reciprocal(scale: Operand) -> Operand:
+    """One divided by a literal number or a vector."""
     if isinstance(scale, Literal):
         assert isinstance(scale.value, (int, float))
         return Literal(1.0 / scale.value, scale.dtype)
@@ -101,14 +110,14 @@ def fold_offset(op: Op, c: Operand) -> Value:
     %y = mil.add(%1, %c)     ->     %y = mil.conv(%x, %w, %c)          (%c is f32[8,1,1])
     """
     target = weighted(_front(op, c))
-    check_per_channel(c, target)
+    check_per_channel(c, target.given)
     _same_type(op, target)
     if target.op.name == "mil.matmul":
         reject("a matmul has no bias")
     negated = op.name == "mil.sub" and op.operand("y") is target.result
     if negated:
         target.own_weight()
-    offset = target.vector(as_vector(c, target))
+    offset = target.vector(as_vector(c, target.given))
     if negated:
         bias = offset if target.bias is None else mil.sub(offset, target.bias)
         return target.rebuilt(weight=mil.mul(target.weight, -1.0), bias=bias)

@@ -85,10 +85,10 @@ def _window(op: Op, pad: Op, rank: int) -> tuple[int, ...]:
     added = amounts(pad, rank)
     if any(added[:4]):
         reject("the pad is on batch or channels")
-    return tuple(a + b for a, b in zip(added[4:], _own(op, rank), strict=True))
+    return tuple(a + b for a, b in zip(added[4:], own_pads(op, rank), strict=True))
 
 
-def _own(op: Op, rank: int) -> tuple[int, ...]:
+def own_pads(op: Op, rank: int) -> tuple[int, ...]:
     """The pads a conv or pool has of its own.
 
     Raises:
@@ -133,7 +133,7 @@ def pad_in_avg_pool(op: Op, x: Value) -> Value:
         reject("the pad is not of zeros")
     if op.attr("ceil_mode"):
         reject("ceil_mode treats padding of its own kind")
-    if op.attr("exclude_padding_from_average") and any(_own(op, x.rank)):
+    if op.attr("exclude_padding_from_average") and any(own_pads(op, x.rank)):
         reject("the pool does not count its own padding")
     pads = _window(op, pad, x.rank)
     return rebuild(op, x=x, pad_type="custom", pad=pads, exclude_padding_from_average=False)

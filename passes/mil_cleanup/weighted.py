@@ -1,4 +1,4 @@
-"""An op with constant weights as the rules of :mod:`affine` see it: channels, scaled weights, offsets."""
+"""An op with constant weights as the rules beside it see it: channels, scaled weights, offsets."""
 
 from __future__ import annotations
 
@@ -8,9 +8,22 @@ from anec.dialects import mil
 from anec.ir.attrs import Literal
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import Operand
+from anec.ir.types import DType
 from anec.passes.common import dims, known, only_use, rebuild
 from anec.passes.mil_cleanup.transposes import permutation
 from anec.rewrite import reject
+
+_CONVS = ("mil.conv", "mil.conv_transpose")
+
+
+@dataclass(frozen=True, slots=True)
+class Channels:
+    """The channel axis of a tensor: which one, of how many axes, how long, and the weight's dtype."""
+
+    axis: int
+    rank: int
+    size: int
+    dtype: DType
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +49,31 @@ class Weighted:
         return self.op.result if self.behind is None else self.behind.result
 
     @property
-    def axis(self) -> int:
-        """The channel axis of the result."""
+    def given(self) -> Channels:
+        """The channels of the result."""
         axis = _channel_axis(self.op)
-        return axis if self.behind is None else permutation(self.behind).index(axis)
+        axis = axis if self.behind is None else permutation(self.behind).index(axis)
+        return Channels(axis, self.result.rank, self.channels, self.weight.tensor.dtype)
+
+    @property
+    def taken(self) -> Channels:
+        """The channels of the operand."""
+        x = self.op.value("x")
+        size = self.weight.shape[self._input_axis] * (self.groups if self.op.name == "mil.conv" else 1)
+        axis = 1 if self.op.name in _CONVS else x.rank - 1
+        return Channels(axis, x.rank, size, self.weight.tensor.dtype)
+
+    @property
+    def groups(self) -> int:
+        """How many groups of channels are computed apart."""
+        groups = self.op.attr("groups") if self.op.name in _CONVS else None
+        return groups if isinstance(groups, int) else 1
+
+    @property
+    def _input_axis(self) -> int:
+        if self.op.name == "mil.matmul":
+            return 1 if self.op.attr("transpose_y") else 0
+        return 0 if self.op.name == "mil.conv_transpose" else 1
 
     def own_weight(self) -> None:
         """Refuse a weight that something else uses too.
@@ -51,28 +85,32 @@ class Weighted:
             reject("the weight is used elsewhere; it would be stored twice")
 
     def scaled(self, scale: Operand) -> Value:
-        """The weight times ``scale``: a literal, or a vector with an entry for each channel or one.
+        """The weight times ``scale``, a literal or a vector: an entry for each channel of the result, or one.
 
         conv and linear weights are [C_out, ...], those of conv_transpose [C_in, C_out / groups, ...]
         with the channels of one group after those of another.
         """
+        return self._times(scale, 1 - self._input_axis, "mil.conv_transpose")
+
+    def scaled_inputs(self, scale: Operand) -> Value:
+        """The weight times ``scale``, a literal or a vector: an entry for each channel of the operand, or one.
+
+        Those of a conv are [C_out, C_in / groups, ...].
+        """
+        return self._times(scale, self._input_axis, "mil.conv")
+
+    def _times(self, scale: Operand, axis: int, grouped: str) -> Value:
+        """The weight times ``scale`` along ``axis``, of which ops called ``grouped`` hold one group only."""
         if isinstance(scale, Literal):
             return mil.mul(self.weight, scale)
         assert scale is not None
-        rank, entries = self.weight.rank, scale.shape[0]
-        groups = 1
-        if self.op.name == "mil.conv_transpose":
-            given = self.op.attr("groups") or 1
-            assert isinstance(given, int)
-            axis, groups = 1, given
-        else:
-            axis = 1 if self.op.name == "mil.matmul" and not self.op.attr("transpose_y") else 0
-        if groups == 1 or entries == 1:
+        rank, entries, groups = self.weight.rank, scale.shape[0], self.groups
+        if self.op.name != grouped or groups == 1 or entries == 1:
             return mil.mul(self.weight, mil.reshape(scale, tuple(entries if i == axis else 1 for i in range(rank))))
-        inputs, outputs, *kernel = self.weight.shape
-        grouped = mil.reshape(self.weight, (groups, inputs // groups, outputs, *kernel))
-        column = mil.reshape(scale, (groups, 1, outputs, *[1] * len(kernel)))
-        return mil.reshape(mil.mul(grouped, column), self.weight.shape)
+        rows, columns, *kernel = self.weight.shape
+        apart = mil.reshape(self.weight, (groups, rows // groups, columns, *kernel))
+        column = mil.reshape(scale, (groups, 1, columns, *[1] * len(kernel)))
+        return mil.reshape(mil.mul(apart, column), self.weight.shape)
 
     def vector(self, operand: Operand) -> Value:
         """A literal or vector as one entry for each channel."""
@@ -81,17 +119,16 @@ class Weighted:
         assert operand is not None
         return operand if operand.shape == (self.channels,) else mil.tile(operand, (self.channels,))
 
-    def rebuilt(self, *, weight: Value | None = None, bias: Value | None = None) -> Value:
-        """The op and the transpose again, with another weight, another bias, or both."""
-        changes = {} if weight is None else {"y" if self.op.name == "mil.matmul" else "weight": weight}
-        if bias is not None:
-            changes["bias"] = bias
+    def rebuilt(self, *, x: Value | None = None, weight: Value | None = None, bias: Value | None = None) -> Value:
+        """The op and the transpose again, with another operand, weight or bias."""
+        names = {"x": x, "y" if self.op.name == "mil.matmul" else "weight": weight, "bias": bias}
+        changes = {name: value for name, value in names.items() if value is not None}
         made = rebuild(self.op, **changes)
         return made if self.behind is None else mil.transpose(made, perm=permutation(self.behind))
 
 
 def _channel_axis(op: Op) -> int:
-    return 1 if op.name in ("mil.conv", "mil.conv_transpose") else op.result.rank - 1
+    return 1 if op.name in _CONVS else op.result.rank - 1
 
 
 def weighted(value: Value) -> Weighted:
@@ -102,8 +139,19 @@ def weighted(value: Value) -> Weighted:
     """
     behind = value.op if value.op is not None and value.op.name == "mil.transpose" else None
     source = value if behind is None else behind.value("x")
-    op = source.op
-    assert op is not None
+    assert source.op is not None
+    target = weights_of(source.op, behind)
+    if not only_use(value) or not only_use(source):
+        reject("the result in front has other users")
+    return target
+
+
+def weights_of(op: Op, behind: Op | None = None) -> Weighted:
+    """A conv, conv_transpose, linear or matmul, if its weights are constant.
+
+    Raises:
+        Reject: they vary or are not f16 or f32.
+    """
     weight, bias = op.operand("y" if op.name == "mil.matmul" else "weight"), None
     if op.name != "mil.matmul":
         bias = op.operand("bias")
@@ -111,17 +159,15 @@ def weighted(value: Value) -> Weighted:
         reject("the weight or bias is a literal")
     if not known(weight) or not (bias is None or known(bias)) or (op.name == "mil.matmul" and weight.rank != 2):
         reject("the weights are not constant")
-    if not only_use(value) or not only_use(source):
-        reject("the result in front has other users")
-    if not weight.tensor.dtype.is_float or weight.tensor.dtype is not value.tensor.dtype:
+    if not weight.tensor.dtype.is_float or weight.tensor.dtype is not op.result.tensor.dtype:
         reject(f"the weight is {weight.tensor.dtype}")
-    channels = source.tensor.shape[_channel_axis(op)] if source.rank else None
+    channels = op.result.tensor.shape[_channel_axis(op)] if op.result.rank else None
     if not isinstance(channels, int):
         reject("the number of channels is symbolic")
     return Weighted(op, weight, bias, channels, behind)
 
 
-def check_per_channel(operand: Operand, target: Weighted) -> None:
+def check_per_channel(operand: Operand, channels: Channels) -> None:
     """Refuse what is not one constant number for all, or one for each channel.
 
     Raises:
@@ -129,24 +175,24 @@ def check_per_channel(operand: Operand, target: Weighted) -> None:
     """
     if not known(operand):
         reject("the other operand is not constant")
-    if isinstance(operand, Value) and operand.tensor.dtype is not target.weight.tensor.dtype:
+    if isinstance(operand, Value) and operand.tensor.dtype is not channels.dtype:
         reject(f"the constant is {operand.tensor.dtype}")
-    shape, rank, axis = dims(operand), target.result.rank, target.axis
-    if len(shape) > rank:
+    shape = dims(operand)
+    if len(shape) > channels.rank:
         reject("the constant has more axes than the result")
-    for at, size in enumerate(shape, rank - len(shape)):
-        if size != 1 and (at != axis or size != target.channels):
+    for at, size in enumerate(shape, channels.rank - len(shape)):
+        if size != 1 and (at != channels.axis or size != channels.size):
             reject("the constant differs within a channel")
 
 
-def as_vector(operand: Operand, target: Weighted) -> Operand:
+def as_vector(operand: Operand, channels: Channels) -> Operand:
     """A constant that :func:`check_per_channel` passed, as a literal number or a vector of rank 1."""
     if isinstance(operand, Literal):
         if not isinstance(operand.value, tuple):
             return operand
-        operand = Literal(operand.value, operand.dtype or target.weight.tensor.dtype)
+        operand = Literal(operand.value, operand.dtype or channels.dtype)
     shape = dims(operand)
-    entries = target.channels if target.channels in shape else 1
+    entries = channels.size if channels.size in shape else 1
     if shape == (entries,) and isinstance(operand, Value):
         return operand
     assert operand is not None

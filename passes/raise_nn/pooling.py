@@ -4,7 +4,7 @@
         ->
     %y = nn.adaptive_max_pool(%x) {size=[2, 2]}
 
-The indices of a maximum must be unused.
+A maximum whose indices are used stays as it is.
 """
 
 from __future__ import annotations

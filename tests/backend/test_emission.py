@@ -80,10 +80,10 @@ def test_absent_parameters_get_the_defaults_coremltools_gives() -> None:
 @pytest.mark.parametrize(
     ("op", "inputs", "attr", "dtype"),
     [
-        ("%y = mil.l2_norm(%x) {epsilon=1e-05} : f16[1,2,3,4]", "%x: f16[1,2,3,4]", "epsilon", np.float16),
+        ("%y = mil.l2_norm(%x) {epsilon=1e-03} : f16[1,2,3,4]", "%x: f16[1,2,3,4]", "epsilon", np.float16),
         ("%y = mil.l2_norm(%x) {epsilon=1e-12} : f16[1,2,3,4]", "%x: f16[1,2,3,4]", "epsilon", np.float32),
-        ("%y = mil.layer_norm(%x) {axes=[-1], epsilon=1e-05} : f16[2,8]", "%x: f16[2,8]", "epsilon", np.float16),
-        ("%y = mil.layer_norm(%x) {axes=[-1], epsilon=1e-12} : f16[2,8]", "%x: f16[2,8]", "epsilon", np.float32),
+        ("%y = mil.layer_norm(%x) {axes=[-1], epsilon=1e-03} : f16[2,8]", "%x: f16[2,8]", "epsilon", np.float16),
+        ("%y = mil.layer_norm(%x) {axes=[-1], epsilon=1e-05} : f16[2,8]", "%x: f16[2,8]", "epsilon", np.float32),
         ("%y = mil.layer_norm(%x) {axes=[-1], epsilon=1e-12} : f32[2,8]", "%x: f32[2,8]", "epsilon", np.float32),
         ("%y = mil.clip(%x) {alpha=0.0, beta=6.0} : f16[2,8]", "%x: f16[2,8]", "beta", np.float16),
         ("%y = mil.softmax(%x) {axis=-1} : f16[2,8]", "%x: f16[2,8]", "axis", np.int32),

@@ -9,14 +9,17 @@ from typing import Any
 import pytest
 import torch
 
+import golden
 from anec import Context, Pass, Value, mil
+from anec.check.fidelity import EXACT
 from anec.errors import CheckError
 from anec.ir.attrs import Literal
 from anec.ir.build import Builder
 from anec.ir.graph import Graph, Module, Op
 from anec.passes.lower_to_mil import families
-from anec.passes.mil_cleanup import affine, elementwise, pads, transposes
+from anec.passes.mil_cleanup import affine, branches, chains, elementwise, inputs, pads, transposes
 from anec.passes.raise_nn import activations
+from anec.pipeline import registry
 from anec.pipeline.checks import CheckRewrites
 from anec.pipeline.instruments import Verify
 from anec.pipeline.manager import Manager
@@ -122,6 +125,17 @@ class Case:
     rule: Callable[[], Rule]
     module: Callable[[], Module]
     edit: Edit
+    pass_name: str = ""
+    site: str = ""
+
+
+def of(name: str, rule: str, edit: Edit, *, site: str = "") -> Case:
+    """A rule of a pass, on the golden file that shows it; ``site`` is where, if not at the first output."""
+    source = (golden.FOLDER / name / f"{rule}.anec").read_text(encoding="utf-8")
+    text = source.partition(f"\n{golden.SEPARATOR}\n")[0]
+    rules = registry.find(name).rules
+    return Case(f"{name}: {rule}", lambda: find_rule(rules, rule), lambda: golden.read(text), edit, name, site)
+
 
 
 r = torch.rand
@@ -173,20 +187,60 @@ CASES = [
                         weights=(1, 2, 3)), number("mul", lambda n: n * 0.5)),
     Case("other form of gelu", lambda: activations.raise_gelu, lambda: op("aten.gelu.default", r(2, 3), approximate="tanh"),
          attr("gelu", "approximate", "none")),
+    Case("logarithm of another sum", lambda: lowering("lower_log1p"), lambda: op("aten.log1p.default", r(3, 4)),
+         attr("log", "epsilon", 1.0 + 1e-7)),
+    Case("difference of convs the other way round", lambda: branches.join_convs,
+         lambda: ops_of(lambda a, w, v: mil.sub(mil.conv(a, w), mil.conv(a, v)), r(1, 2, 4, 4), r(3, 2, 3, 3), r(3, 2, 3, 3), weights=(1, 2)),
+         swap("sub")),
+    Case("tap beside the element itself", lambda: branches.join_identity,
+         lambda: ops_of(lambda a, w: mil.add(mil.conv(a, w, pad_type="custom", pad=[1, 1, 1, 1]), a), r(1, 3, 4, 4), r(3, 3, 3, 3), weights=(1,)),
+         number("pad", lambda n: (0, 0, 0, 0, 2, 0, 1, 1))),
+    Case("inner bias forgotten", lambda: chains.join_linear_chain,
+         lambda: ops_of(lambda a, w, b, v: mil.linear(mil.linear(a, w, b), v), r(2, 3), r(8, 3), r(8), r(2, 8), weights=(1, 2, 3)),
+         lambda ops: mil.linear(ops[-1].inputs[0], ops[-1].inputs[1])),
+    Case("offset of the other sign", lambda: inputs.fold_input_offset,
+         lambda: ops_of(lambda a, w: mil.linear(mil.sub(a, 0.5), w), r(2, 3), r(4, 3), weights=(1,)), number("mul", lambda n: -n)),
+    Case("scale of the wrong side", lambda: inputs.fold_input_scale,
+         lambda: ops_of(lambda a, w, s: mil.linear(mil.mul(a, s), w), r(2, 3), r(3, 3), r(3), weights=(1, 2)),
+         number("reshape", lambda n: (3, 1))),
+    of("canonicalize", "merge_clamps", attr("clamp", "max", 4.5)),
+    of("canonicalize", "fill_alone", attr("full", "fill_value", 1)),
+    of("canonicalize", "flatten_cat", swap("cat"), site="_2"),
+    of("custom-norms", "layer_norm", attr("layer_norm", "epsilon", 1e-5)),
+    of("custom-norms", "rms_norm", attr("rms_norm", "epsilon", 1e-5)),
+    of("custom-norms", "group_norm", attr("group_norm", "groups", 1)),
+    of("custom-norms", "instance_norm", attr("instance_norm", "epsilon", 2e-3)),
+    of("custom-norms", "l2_norm", attr("l2_norm", "epsilon", 1e-3)),
+    of("custom-norms", "absorb_shift", attr("group_norm", "groups", 2)),
+    of("custom-norms", "unite_scales", number("mul", lambda n: n + 0.1)),
+    of("activations", "gelu", attr("gelu", "approximate", "none")),
+    of("activations", "elu", attr("elu", "alpha", 1.0)),
+    of("activations", "hard_sigmoid", attr("hard_sigmoid", "beta", 0.45)),
+    of("activations", "leaky_relu", attr("leaky_relu", "negative_slope", 0.01)),
+    of("activations", "softplus_of_beta", attr("softplus", "beta", 2.0)),
+    of("activations", "clamp", attr("clamp", "max", 0.75)),
+    of("attention", "attention", attr("attention", "scale", 0.5)),
+    of("attention", "softmax_by_hand", attr("softmax", "dim", -2)),
+    of("static-attention-mask", "padding_mask", number("mul", lambda n: n * 1e-4)),
+    of("static-attention-mask", "causal_and_computed", skip("add")),
+    of("bicubic", "by_constant_maps", skip("matmul")),
+    of("grid-sample", "sample_grid", attr("resample", "padding_mode", "reflection")),
 ]  # fmt: skip
 
 
-def check(rule: Rule, module: Module) -> CheckRewrites:
-    """Run a pass of this rule under the check."""
+def check(rule: Rule, module: Module, of_pass: str = "") -> CheckRewrites:
+    """Run a pass of this rule, with the options and fidelity of another, under the check."""
+    opts = registry.find(of_pass)() if of_pass else None
 
     @dataclass
     class OneRule(Pass):
         """Applies the rule of a test."""
 
         name = "one-rule"
+        fidelity = EXACT if opts is None else opts.fidelity
 
         def run(self, graph: Graph, ctx: Context) -> None:
-            ctx.rewrite([rule], opts=self, narrow=True)
+            ctx.rewrite([rule], opts=opts, narrow=True)
 
     checking = CheckRewrites()
     Manager([Verify(), checking]).run(module, (Step(OneRule()),))
@@ -196,7 +250,7 @@ def check(rule: Rule, module: Module) -> CheckRewrites:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.title)
 def test_the_rule_as_it_is_passes(case: Case) -> None:
     rule = case.rule()
-    checking = check(rule, case.module())
+    checking = check(rule, case.module(), case.pass_name)
     assert checking.counts.checked >= 1, f"{rule.name} did not fire"
     assert not checking.counts.unchecked
 
@@ -205,9 +259,9 @@ def test_the_rule_as_it_is_passes(case: Case) -> None:
 def test_the_mutated_rule_is_caught(case: Case) -> None:
     rule = case.rule()
     module = case.module()
-    site = module.main.outputs[0].name
+    site = case.site or module.main.outputs[0].name
     with pytest.raises(CheckError) as caught:
-        check(mutated(rule, case.edit), module)
+        check(mutated(rule, case.edit), module, case.pass_name)
     error = caught.value
     assert error.rule == rule.name
     assert error.pass_name == "one-rule"

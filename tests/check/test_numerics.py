@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from anec import Pass, mil, nn, register, rewrite, var
 from anec.api.text import optimize
 from anec.check.arrays import load_npz, save_npz
 from anec.check.fidelity import Close, Lossy
+from anec.check.metrics import Metric
 from anec.check.numerics import first_difference
 from anec.errors import AnecError, CheckError, UsageError
 from anec.ir.graph import Module
@@ -24,6 +26,10 @@ from rewriting import module_of, run
 
 x = var("x")
 INPUTS = {"x0": torch.linspace(-2, 3, 8).reshape(2, 4)}
+
+
+def within(rel: float) -> Callable[[Metric], bool]:
+    return lambda metric: metric.rel <= rel
 
 
 def make(name: str, pattern: Any, new: Any, **settings: Any) -> None:
@@ -118,26 +124,37 @@ def test_the_first_different_value_is_named() -> None:
 
     before, after = module_of(program), module_of(program)
     run(after, rewrite(mil.softplus(x), name="r")(lambda x: mil.log(mil.add(mil.exp(x), 1.001))))
-    found = first_difference(before, after, INPUTS, 1e-6)
+    found = first_difference(before, after, INPUTS, within(1e-6))
     assert found is not None
-    op, metric = found
+    op, metric, _, largest = found
     assert op.name == "mil.log"
     assert metric.name == "softplus"
     assert metric.rel > 1e-4
-    assert first_difference(before, clone(before), INPUTS, 1e-9) is None
+    assert largest == pytest.approx(float(torch.nn.functional.softplus(INPUTS["x0"]).max()))
+    assert first_difference(before, clone(before), INPUTS, within(1e-9)) is None
 
 
 def test_values_of_other_shapes_are_passed_over() -> None:
     before = module_of(lambda a: mil.reduce_sum(mil.reshape(mil.relu(a), [8])))
     after = module_of(lambda a: mil.reduce_sum(mil.reshape(mil.relu(a), [4, 2])))
-    assert first_difference(before, after, INPUTS, 1e-6) is None
+    assert first_difference(before, after, INPUTS, within(1e-6)) is None
 
 
 def test_raised_ops_are_compared_with_lowered_ones() -> None:
     before = module_of(nn.silu)
     after = clone(before)
     run(after, rewrite(nn.silu(x), name="lower")(lambda x: mil.silu(x)))
-    assert first_difference(before, after, INPUTS, 1e-6) is None
+    assert first_difference(before, after, INPUTS, within(1e-6)) is None
+
+
+def test_outputs_are_found_by_their_places_and_named_with_the_line_that_is_known() -> None:
+    before = module_of(lambda a: mil.square(a), line="model.py:7")
+    after = module_of(lambda a: mil.mul(mil.relu(a), 0.3), line="")
+    after.main.rename(after.main.outputs[0], "renamed")
+    found = first_difference(before, after, INPUTS, within(1e-6))
+    assert found is not None
+    assert (found.op.name, found.metric.name, found.largest) == ("mil.mul", "renamed", 9.0)
+    assert "model.py:7" in found.place
 
 
 # -- arrays --------------------------------------------------------------------------------------------

@@ -181,7 +181,10 @@ def test_source_that_gives_no_model(refused: Runner, source: str, parts: tuple[s
 def test_op_without_a_lowering(refused: Runner, folder: Path) -> None:
     lines = dict(enumerate((folder / "models.py").read_text().splitlines(), 1))
     found = refused(1, ("2 ops have no lowering to Core ML", "pass: lower-to-mil"), "compile", "models.py:unsupported")
-    for op, text in (("aten.i0.default", "torch.special.i0"), ("aten._linalg_svd.default", "torch.linalg.svdvals")):
+    for op, text in (
+        ("aten.special_bessel_j0.default", "torch.special.bessel_j0"),
+        ("aten._linalg_svd.default", "torch.linalg.svdvals"),
+    ):
         number = next(n for n, line in lines.items() if text in line)
         assert f"{op}  x1  models.py:{number}" in found.err
 
@@ -200,9 +203,22 @@ def test_unknown_target(refused: Runner) -> None:
     refused(2, ("unknown target 'iOS19'", "'iOS18'"), "analyze", "models.py:tiny", "--target", "iOS19")
 
 
-@pytest.mark.parametrize("option", ["--bind=x=1", "--function=small:len=4"])
-def test_what_is_not_supported_yet(refused: Runner, option: str) -> None:
-    refused(2, (f"{option.partition('=')[0]} is not supported yet",), *COMPILE, option)
+@pytest.mark.parametrize(
+    ("option", "parts"),
+    [
+        ("--bind=y=1", ("there is no input 'y' to bind", "inputs: x")),
+        ("--bind=x", ("'x' binds nothing", "name=value")),
+        ("--bind=x=[[1", ("'[[1' is no value",)),
+        ("--bind=x=@none.npy", ("none.npy does not exist",)),
+        ("--bind=x=@models.py", ("cannot read models.py as .npy",)),
+        ("--bind=x=word", ("x is bound to 'word'",)),
+        ("--function=2x:x=1", ("'2x' is not a legal function name",)),
+        ("--function=small:y=3x4", ("there is no input 'y' to resize",)),
+        ("--function=small:x=1,x=2", ("x is bound twice",)),
+    ],
+)
+def test_bindings(refused: Runner, option: str, parts: tuple[str, ...]) -> None:
+    refused(2, parts, *COMPILE, option)
 
 
 # -- .pt2 --------------------------------------------------------------------------------------------

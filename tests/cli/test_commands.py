@@ -99,14 +99,13 @@ def test_compile_json(run: Runner) -> None:
     assert "numerics" in data["checks"]
 
 
-def test_verbose_shows_rules_with_lines_and_near_misses(run: Runner, folder: Path) -> None:
+def test_verbose_shows_rules_with_lines_and_no_miss_of_the_root_alone(run: Runner, folder: Path) -> None:
     found = run("compile", "models.py:tiny", "--dry-run", "-v")
     text = (folder / "models.py").read_text().splitlines()
     line = next(n for n, source in enumerate(text, 1) if "gelu(self.fc(x))" in source)
     assert f"raise-to-nn: raise_gelu fired 1x: models.py:{line}\n" in found.out
-    misses = [said for said in found.out.splitlines() if " nearly matched: " in said]
-    assert misses
-    assert all(f"models.py:{line}" in said for said in misses)
+    # gelu(..) * 2 is a scale behind no op with weights: only the root of fold_scale fits, which is near to nothing.
+    assert " nearly matched: " not in found.out
     assert "fired 1x" not in run("compile", "models.py:tiny", "--dry-run").out
 
 
@@ -300,9 +299,11 @@ def test_passes(run: Runner) -> None:
     assert set(data["pipelines"]) == {"default", "ane", "finish"}
     one = run("passes", "fold-constants")
     assert one.out.startswith("fold-constants: ")
-    assert "option:   budget (int, default " in one.out
+    assert "option:   budget (int, default 1048576): the largest result in bytes that is folded; " in one.out
     found = json.loads(run("passes", "fold-constants", "--json").out)
     assert found["options"]["budget"]["type"] == "int"
+    long = json.loads(run("passes", "cse", "--json").out)["options"]["weight-limit"]["doc"]
+    assert long.endswith("larger ones are merged only when they are the same memory.")
     assert [rule["name"] for rule in json.loads(run("passes", "lower-to-mil", "--json").out)["rules"]]
 
 
@@ -320,9 +321,12 @@ def test_analyze_reports_every_unsupported_op(run: Runner, folder: Path) -> None
     code, found = analyzed(run, "models.py:unsupported")
     assert code == 1
     text = (folder / "models.py").read_text().splitlines()
-    for op, source in (("aten.i0.default", "torch.special.i0"), ("aten._linalg_svd.default", "torch.linalg.svdvals")):
+    for op, source, reason in (
+        ("aten.special_bessel_j0.default", "torch.special.bessel_j0", "no short series"),
+        ("aten._linalg_svd.default", "torch.linalg.svdvals", "factorizes a matrix"),
+    ):
         assert found[op]["targets"] == []
-        assert found[op]["reason"] == "no rule lowers it"
+        assert reason in found[op]["reason"]
         assert "register_op" in found[op]["remedy"]
         assert text[int(found[op]["places"][0].rpartition(":")[2]) - 1].find(source) > 0
     assert found["nn.gru"]["targets"] == ["iOS18"]
@@ -330,7 +334,7 @@ def test_analyze_reports_every_unsupported_op(run: Runner, folder: Path) -> None
     shown = run("analyze", "models.py:unsupported")
     assert shown.out.endswith(f"2 of {sum(row['count'] for row in found.values())} ops are not supported on iOS18\n")
     first = [line.split()[0] for line in shown.out.splitlines()[1:4]]
-    assert first == ["aten._linalg_svd.default", "aten.i0.default", "nn.gru"], "what is missing stands first"
+    assert first == ["aten._linalg_svd.default", "aten.special_bessel_j0.default", "nn.gru"], "what is missing stands first"
 
 
 @pytest.mark.parametrize("factory", ["wide_constant", "wide_buffer"])

@@ -68,6 +68,12 @@ def forms(name: str) -> list[dict[str, Any]]:
             {"x": x, "begin": [1, 0, -3, 0], "end": [0, 0, -1, 0], "end_mask": [False, True, False, True],
              "squeeze_mask": [True, False, False, False]},
         ]  # fmt: skip
+    if name == "slice_update":
+        part = {"x": x, "update": value(2, 1, 8, 3)}
+        return [
+            {**part, "begin": [0, 2, 0, 0], "end": [2, 3, 8, 5], "stride": [1, 1, 1, 2]},
+            {**part, "begin": [0, 2, 0, 2], "end": [0, 3, 0, 5], "end_mask": [True, False, True, False]},
+        ]
     if name == "select":
         return [{"cond": value(3, 1, dtype=BOOL), "a": value(2, 3, 4), "b": 1.5}]
     if name == "cast":
@@ -123,6 +129,13 @@ def test_symbols_stay_symbols() -> None:
     assert RULES["mul"](make("mul", x=x, y=2.0)) == (x.type,)
     assert RULES["transpose"](make("transpose", x=x, perm=[1, 0, 2])) == (TensorType(F32, (n, 1, 4)),)
     assert RULES["concat"](make("concat", values=[x, x], axis=1)) == (TensorType(F32, (1, 2 * n, 4)),)
+
+
+def test_a_slice_with_computed_bounds_is_taken_to_fit() -> None:
+    """No kernel can tell: the bounds are not known before the program runs."""
+    x, bounds = value(2, 3, 8, 5), value(4, dtype=I32)
+    assert RULES["slice_update"](make("slice_update", x=x, update=value(2, 1, 8, 5), begin=bounds, end=bounds)) == (x.type,)
+    assert RULES["slice_update"](make("slice_update", x=x, update=value(1, 8, 5), begin=bounds, end=bounds)) is None
 
 
 def test_what_does_not_fit_is_an_error() -> None:

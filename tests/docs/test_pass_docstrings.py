@@ -7,8 +7,12 @@ import importlib
 from pathlib import Path
 
 import pytest
+import torch
 
 import anec
+from anec.check.draw import draw
+from anec.ir.graph import Module
+from anec.ir.types import StateType
 from anec.pipeline import registry
 from docstring_ir import BadExample, build, compare, examples, is_sketch, paragraphs
 
@@ -43,13 +47,20 @@ def blocks(path: Path) -> list[list[str]]:
     return list(paragraphs(doc))
 
 
+def inputs_of(module: Module) -> dict[str, torch.Tensor] | None:
+    """Example inputs, for passes that measure; None where a size is symbolic."""
+    generator = torch.Generator().manual_seed(0)
+    values = [value for value in module.main.inputs if not isinstance(value.type, StateType)]
+    return None if module.dims else {value.name: draw(value, generator) for value in values}
+
+
 def run(lines: list[str], pass_name: str) -> str:
     """Run the examples of a paragraph; what is wrong with them, or nothing."""
     try:
         found = examples(lines)
         for example in found:
             module = build(example)
-            after = anec.opt(module, example.pass_name or pass_name, check="rewrites")
+            after = anec.opt(module, example.pass_name or pass_name, check="rewrites", inputs=inputs_of(module))
             problem = compare(example, after)
             if problem:
                 return problem

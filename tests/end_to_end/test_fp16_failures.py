@@ -1,4 +1,4 @@
-"""The models of benchmarks/fp16_failures.py: each breaks in float16 as it is written, and none does here."""
+"""The models of benchmarks/fp16_failures.py: most break in float16 as they are written, and none does here."""
 
 from __future__ import annotations
 

@@ -153,3 +153,11 @@ def test_the_kept_set_is_data_with_reasons() -> None:
     program = export(Call(F.softplus), (torch.ones(3),))
     assert "softplus" not in str(lift(decompose(program, keep=())).module)
     assert "softplus" in str(lift(decompose(program, keep=["softplus.default", "not_an_op.default"])).module)
+
+
+def test_vmap_of_ops_that_stay_leaves_nothing_behind(lifted: Callable[..., Any]) -> None:
+    class Mapped(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.vmap(lambda row: row * 2 + 1)(x)
+
+    assert [op.name for op in lifted(Mapped(), torch.randn(2, 3)).module.main] == ["aten.mul.Tensor", "aten.add.Tensor"]

@@ -83,7 +83,18 @@ def test_a_file_is_mapped_at_its_offset(tmp_path: Path) -> None:
     unaligned.write_bytes(b"x" + torch.arange(6, dtype=torch.float32).numpy().tobytes())
     assert FileData(unaligned, 1, F23).tensor().tolist() == [[0, 1, 2], [3, 4, 5]]
     data.tensor().add_(1)
-    assert FileData(path, 64, F23).tensor().tolist() == [[0, 1, 2], [3, 4, 5]], "writing must not reach the file"
+    assert path.read_bytes()[64:] == torch.arange(6, dtype=torch.float32).numpy().tobytes(), "writing must not reach it"
+
+
+def test_a_file_is_mapped_once_until_it_changes(tmp_path: Path) -> None:
+    path = tmp_path / "w.bin"
+    path.write_bytes(torch.arange(12, dtype=torch.float32).numpy().tobytes())
+    first, second = FileData(path, 0, F23), FileData(path, 24, F23)
+    assert second.tensor().data_ptr() - first.tensor().data_ptr() == 24
+    path.unlink()
+    path.write_bytes(torch.ones(13).numpy().tobytes())
+    assert FileData(path, 0, F23).tensor().tolist() == [[1, 1, 1], [1, 1, 1]]
+    assert first.tensor().tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
 def test_a_file_too_short_or_missing(tmp_path: Path) -> None:

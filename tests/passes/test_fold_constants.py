@@ -41,6 +41,12 @@ def test_intermediate_weights_do_not_stay() -> None:
     assert list(module.main.weights) == ["w", "main.c"]
 
 
+def test_what_is_beyond_the_budget_is_noted() -> None:
+    ctx = run_pass(golden.read(CHAIN), FoldConstants(budget=8))
+    assert ctx.notes == ["3 constants stay ops until emission: of more than 8 bytes, or of no fixed size, at %a"]
+    assert run_pass(golden.read(CHAIN), FoldConstants()).notes == []
+
+
 def test_folded_numbers_are_those_of_the_declared_dtype() -> None:
     module = golden.read(CHAIN)
     inputs = {"x": torch.randn(4)}

@@ -11,8 +11,12 @@ import torch
 import anec
 import golden
 from anec.check.metrics import Metric, compare
+from anec.dialects import mil
+from anec.ir.graph import Value
 from anec.passes.fp16_safe import Fp16Safe
-from anec.testing import run_pass
+from anec.reference.call import DOUBLE
+from anec.reference.evaluate import evaluate
+from anec.testing import assert_same_numbers, module_of, run_pass
 
 Function = Callable[[torch.Tensor], torch.Tensor]
 
@@ -212,3 +216,19 @@ def test_near_misses(body: str) -> None:
     before = golden.text_of(module)
     run_pass(module, Fp16Safe())
     assert golden.text_of(module) == before
+
+
+@pytest.mark.parametrize("by_reciprocal", [False, True])
+def test_a_softmax_by_hand_in_a_loaded_program(by_reciprocal: bool) -> None:
+    """From torch it is one op before it gets here."""
+
+    def by_hand(x: Value) -> Value:
+        powers = mil.exp(x)
+        total = mil.reduce_sum(powers, axes=(-1,), keep_dims=True)
+        return mil.mul(powers, mil.real_div(1.0, total)) if by_reciprocal else mil.real_div(powers, total)
+
+    module, inputs = module_of(by_hand, torch.randn(3, 5))
+    before = evaluate(module, inputs, precision=DOUBLE)
+    assert run_pass(module, Fp16Safe()).fired == {"softmax": 1}
+    assert [op.name for op in module.main] == ["mil.softmax"]
+    assert_same_numbers(before, evaluate(module, inputs, precision=DOUBLE), rtol=1e-10)

@@ -98,6 +98,30 @@ def test_batch_norm_scale_and_offset_fold(
     assert net.x.users == [net.graph.outputs[0].op]
 
 
+@pytest.mark.parametrize("dtype", [DType.F32, DType.F16])
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize("space", [(7,), (5, 6), (3, 4, 5)], ids=len)
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_block_of_branches_is_one_conv(batch: int, space: tuple[int, ...], groups: int, dtype: DType) -> None:
+    """RepVGG's block: a window, one tap and the operand, each normalized, then a number of another block."""
+    net = Net((batch, 4, *space), dtype)
+    axes = len(space)
+
+    def normalized(x: Value, name: str) -> Value:
+        return mil.batch_norm(x, *(net.weight(f"{kind}_{name}", 4) for kind in ("mean", "variance", "gamma", "beta")))
+
+    with Builder(net.graph, name="y").active():
+        wide = net.weight("wide", 4, 4 // groups, *(3,) * axes)
+        narrow = net.weight("narrow", 4, 4 // groups, *(1,) * axes)
+        y = normalized(mil.conv(net.x, wide, pad_type="custom", pad=(1,) * (2 * axes), groups=groups), "a")
+        y = mil.add(y, normalized(mil.conv(net.x, narrow, pad_type="valid", groups=groups), "b"))
+        y = mil.mul(mil.add(y, normalized(net.x, "c")), 0.5)
+    outcome = golden.run(net.finish(y), MilCleanup())
+    assert outcome.fired.keys() >= {"fold_batch_norm", "join_convs", "join_identity", "fold_scale"}
+    assert [op.name for op in net.x.users] == ["mil.conv"]
+    assert net.graph.outputs[0].op is net.x.users[0]
+
+
 def test_a_bias_that_cancels_the_mean_is_no_error() -> None:
     """Before the fold float64 itself loses digits to ``x + 1 - 1``; the check must not blame the rule."""
     net = Net((1, 2, 4, 4))

@@ -151,7 +151,7 @@ def test_constants_computed_before_the_program_runs_stay_wide() -> None:
     assert '%v_fp16 = mil.cast(%v) {dtype="fp16"} : f16[4]' in body
 
 
-def test_states_are_left_to_legalize_io() -> None:
+def test_states_are_float16_without_a_cast() -> None:
     body, _ = converted(
         '(%x: f32[2], %s: state<f32[2]> {kind="state"}) -> (%y: f32[2])',
         "%old = mil.read_state(%s) : f32[2]",
@@ -159,9 +159,13 @@ def test_states_are_left_to_legalize_io() -> None:
         "%new = mil.coreml_update_state(%s, %y) : f32[2]",
         "return %y",
     )
-    assert "%old = mil.read_state(%s) : f32[2]" in body
-    assert '%old_fp16 = mil.cast(%old) {dtype="fp16"} : f16[2]' in body
-    assert any(line.startswith("%new = mil.coreml_update_state(%s, %") and line.endswith(": f32[2]") for line in body)
+    assert body[1:] == [
+        "%old = mil.read_state(%s) : f16[2]",
+        "%y_fp16 = mil.add(%old, %x_fp16) : f16[2]",
+        '%y = mil.cast(%y_fp16) {dtype="fp32"} : f32[2]',
+        "%new = mil.coreml_update_state(%s, %y_fp16) : f16[2]",
+        "return %y",
+    ]
 
 
 # -- constants beyond float16 --------------------------------------------------------------------------
@@ -241,6 +245,29 @@ def test_a_tiny_guard_still_keeps_a_division_from_0(guard: str) -> None:
     run_pass(made, ToFp16())
     found = evaluate(made, {"x": torch.tensor([[0.0, 0.0, 0.0], [1.0, -2.0, 1.0]])})["y"]
     torch.testing.assert_close(found, torch.tensor([[0.0, 0.0, 0.0], [0.25, -0.5, 0.25]]), rtol=2e-3, atol=0)
+
+
+@pytest.mark.parametrize("shape", ["", "1", "2,1"])
+@pytest.mark.parametrize("op", ["add", "maximum"])
+def test_a_tiny_guard_that_is_a_tensor(op: str, shape: str) -> None:
+    """A buffer that holds an epsilon guards like a number; elsewhere it stays what it was."""
+    made = module(
+        "(%x: f32[2,3]) -> (%y: f32[2,3], %z: f32[2,3])",
+        f'%e = weight "e" : f32[{shape}]',
+        "%a = mil.abs(%x) : f32[2,3]",
+        "%n = mil.reduce_sum(%a) {axes=[-1], keep_dims=true} : f32[2,1]",
+        f"%g = mil.{op}(%n, %e) : f32[2,1]",
+        "%y = mil.real_div(%x, %g) : f32[2,3]",
+        "%z = mil.mul(%x, %e) : f32[2,3]",
+        "return %y, %z",
+    )
+    size = [int(n) for n in shape.split(",") if n]
+    made.weights["e"].data = TensorData(torch.full(size, 1e-12))
+    run_pass(made, ToFp16())
+    found = evaluate(made, {"x": torch.tensor([[0.0, 0.0, 0.0], [1.0, -2.0, 1.0]])})
+    torch.testing.assert_close(found["y"], torch.tensor([[0.0, 0.0, 0.0], [0.25, -0.5, 0.25]]), rtol=2e-3, atol=0)
+    assert not found["z"].any()
+    assert set(made.weights) == {"e", "main.e_guard"}
 
 
 def test_a_tiny_factor_stays() -> None:

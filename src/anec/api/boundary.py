@@ -31,18 +31,25 @@ def check_inputs(module: Module, graph: Graph, inputs: Mapping[str, Any]) -> dic
     if missing:
         raise UsageError(f"the input {missing[0]!r} is missing", hint="inputs: " + ", ".join(wanted))
     tensors = {name: _as_tensor(name, inputs[name], value) for name, (_, value) in wanted.items()}
+    _check_listed({name: port for name, (port, _) in wanted.items()}, tensors)
     _check_shapes({name: value for name, (_, value) in wanted.items()}, tensors, module)
     return {name: _convert(name, tensors[name], value.tensor.dtype) for name, (_, value) in wanted.items()}
 
 
-def check_states(graph: Graph, state: Mapping[str, torch.Tensor]) -> None:
-    """Check the states a caller passes; they are updated in place.
+def states_of(graph: Graph) -> dict[str, Value]:
+    """The states of a function by public name."""
+    ports = graph.signature.inputs or [Port(value.name, value.type) for value in graph.inputs]
+    return {p.name: v for p, v in zip(ports, graph.inputs, strict=True) if isinstance(v.type, StateType)}
+
+
+def check_states(module: Module, graph: Graph, state: Mapping[str, torch.Tensor]) -> None:
+    """Check the states a caller passes; they are updated in place. Other functions' states may be among them.
 
     Raises:
         UsageError: an unknown state, or one of another shape.
     """
-    ports = graph.signature.inputs or [Port(value.name, value.type) for value in graph.inputs]
-    known = {p.name: v for p, v in zip(ports, graph.inputs, strict=True) if isinstance(v.type, StateType)}
+    known = {name: value for other in module.functions.values() for name, value in states_of(other).items()}
+    known |= states_of(graph)
     for name, tensor in state.items():
         if name not in known:
             hint = nearest(name, known) if known else "the function has no states"
@@ -66,6 +73,20 @@ def _read(name: str, given: Any) -> torch.Tensor:
         return torch.from_numpy(np.array(array, order="C"))
     except (TypeError, ValueError) as error:
         raise UsageError(f"the input {name!r} is {type(given).__name__}, not an array of numbers") from error
+
+
+def _check_listed(ports: Mapping[str, Port], tensors: Mapping[str, torch.Tensor]) -> None:
+    """Listed shapes are the only ones, and those of several inputs belong together."""
+    listed = {name: port.shapes for name, port in ports.items() if port.shapes}
+    given = {name: tuple(tensors[name].shape) for name in listed}
+    for name, shapes in listed.items():
+        if given[name] not in shapes:
+            known = ", ".join("x".join(map(str, shape)) for shape in shapes)
+            raise UsageError(f"the input {name!r} has shape {list(given[name])}; the model takes {known}")
+    together = list(zip(*listed.values(), strict=True))
+    if listed and tuple(given.values()) not in together:
+        pairs = " or ".join(" with ".join("x".join(map(str, shape)) for shape in shapes) for shapes in together)
+        raise UsageError(f"the shapes of {', '.join(listed)} do not belong together; the model takes {pairs}")
 
 
 def _check_shapes(wanted: Mapping[str, Value], tensors: Mapping[str, torch.Tensor], module: Module) -> None:

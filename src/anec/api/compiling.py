@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from anec.api import settings
+from anec.api.functions import eager_at, eager_outputs, example_inputs, function_sources, lift_functions
 from anec.api.model import CompiledModel
 from anec.api.settings import Check
-from anec.errors import UnsupportedError, UsageError
+from anec.errors import UsageError
+from anec.ir.graph import Module
 from anec.pipeline.instruments import DumpWhen
 from anec.pipeline.manager import Instrument, Manager, Report
 from anec.pipeline.spec import Steps
 
 if TYPE_CHECKING:
-    import torch
-
     from anec.frontend import Lifted, Source
 
 Names = Sequence[str] | Mapping[str, str] | None
@@ -30,9 +30,10 @@ def compile(  # noqa: A001  # the field's word, as in torch.compile; nobody impo
     kwargs: Mapping[str, Any] | None = None,
     *,
     dynamic_shapes: Any = None,
+    shapes: Mapping[str, Any] | None = None,
     passes: str = "default",
     target: str = "iOS18",
-    precision: Literal["fp16", "fp32"] = "fp16",
+    precision: Literal["fp16", "fp32", "mixed"] = "fp16",
     io_dtype: Literal["fp32", "fp16"] = "fp32",
     bind: Mapping[str, Any] | None = None,
     functions: Mapping[str, Mapping[str, Any]] | None = None,
@@ -49,13 +50,18 @@ def compile(  # noqa: A001  # the field's word, as in torch.compile; nobody impo
             (``file.py:factory``, ``package.module:factory``, ``model.pt2``).
         args: example inputs of forward, by position; a lone tensor is one input.
         kwargs: example inputs by name.
-        dynamic_shapes: as torch.export.export takes them.
+        dynamic_shapes: as torch.export.export takes them; a size that is free needs an upper bound.
+        shapes: instead of them, the shapes of inputs by name: ``"1x3x32..640x32..640"`` is a range of heights
+            and widths, ``"1x3x480x640,1x3x640x640"`` lists shapes, ``"1xS:2..128"`` names a size that several
+            inputs share. Also as tuples, a pair for a range, and lists of them.
         passes: the pipeline; ``finish`` is always appended.
         target: ``iOS15`` to ``iOS18``, ``iOS26``.
-        precision: what the program computes in.
+        precision: what the program computes in; ``mixed`` is float16 but for what that cannot hold on the
+            example inputs.
         io_dtype: the dtype of float inputs and outputs at the boundary; fp16 needs iOS16.
-        bind: values for inputs, fixed before export.
-        functions: several functions of one model by name.
+        bind: values of inputs by name, fixed before export; they are inputs no more.
+        functions: several functions of one model by name; each binds further inputs, and a text such as
+            ``784x588`` is the shape of its example input instead. They share the weights.
         input_names: public names of the inputs, in order, or new names by default name.
         output_names: the same for outputs.
         plugins: files or modules with passes, rules and ops.
@@ -71,7 +77,7 @@ def compile(  # noqa: A001  # the field's word, as in torch.compile; nobody impo
         AnecError: torch cannot export the model, a pass failed, or a check did.
     """
     return compile_source(
-        _as_source(model, args, kwargs, dynamic_shapes, input_names, output_names, bind),
+        _as_source(model, args, kwargs, dynamic_shapes, input_names, output_names, bind, shapes),
         passes=passes,
         target=target,
         precision=precision,
@@ -85,18 +91,19 @@ def compile(  # noqa: A001  # the field's word, as in torch.compile; nobody impo
 
 def _as_source(
     model: Any, args: Any, kwargs: Mapping[str, Any] | None, dynamic_shapes: Any, inputs: Names, outputs: Names,
-    bind: Mapping[str, Any] | None,
+    bind: Mapping[str, Any] | None, shapes: Mapping[str, Any] | None,
 ) -> Source:  # fmt: skip
     from anec.frontend import Source, load_source
 
     if not isinstance(model, str):
-        return Source(model, args, kwargs, dynamic_shapes, inputs, outputs, bind)
+        return Source(model, args, kwargs, dynamic_shapes, inputs, outputs, bind, shapes)
     if args != () or kwargs:
         raise UsageError("a SOURCE brings its own example inputs", hint="leave out args and kwargs")
     found = load_source(model)
     return Source(
-        found.model, found.args, found.kwargs, dynamic_shapes or found.dynamic_shapes,
+        found.model, found.args, found.kwargs, dynamic_shapes or (None if shapes else found.dynamic_shapes),
         inputs or found.input_names, outputs or found.output_names, bind or found.bind,
+        None if dynamic_shapes else shapes or found.shapes,
     )  # fmt: skip
 
 
@@ -123,27 +130,23 @@ def compile_source(
     appended, and the result is IR to look at, not a program. The rest is as for :func:`compile`.
     """
     settings.one_of("target", target, settings.TARGETS)
-    settings.one_of("precision", precision, ("fp16", "fp32"))
+    settings.one_of("precision", precision, ("fp16", "fp32", "mixed"))
     settings.one_of("io_dtype", io_dtype, ("fp32", "fp16"))
     from anec.reference.threads import one_thread
 
     plugin_names = settings.load_plugins(plugins)
     steps = settings.build_pipeline(passes, precision if finish else "", io_dtype)
-    if source.bind or functions:
-        what = "bind" if source.bind else "functions"
-        hint = "close over the values in the module, so that forward does not take them"
-        raise UnsupportedError(f"{what}= is not supported yet", hint=hint)
+    sources = function_sources(source, functions, target)
     # Running the program wants all threads, looking at weights one.
     threads = nullcontext() if check in ("numerics", "all") else one_thread()
     with threads:
-        return _compile_lifted(
-            source, lift_source(source, target), steps, check, dump, dump_on, plugin_names, extra, name
-        )
+        lifted = lift_functions(sources, target)
+        return _compile_lifted(sources, lifted, steps, check, dump, dump_on, plugin_names, extra, name)
 
 
 def _compile_lifted(
-    source: Source,
-    lifted: Lifted,
+    sources: Mapping[str, Source],
+    lifted: Mapping[str, Lifted],
     steps: Steps,
     check: Check,
     dump: str | Path | None,
@@ -153,61 +156,44 @@ def _compile_lifted(
     name: str,
 ) -> CompiledModel:
     """Run the passes over a lifted source, watched as asked for."""
-    reference = eager_outputs(source, lifted) if check in ("numerics", "all") else None
-    inputs = lifted.inputs or None
+    from anec.check.sizes import other_sizes
+
+    reference = eager_outputs(sources, lifted) if check in ("numerics", "all") else None
+    inputs = example_inputs(lifted) or None
+    module = next(iter(lifted.values())).module
+    sizes = other_sizes(module, inputs) if inputs and reference is not None else []
     watchers = settings.instruments(
-        check, dump, inputs, reference, plugin_names, dump_on=dump_on, extra=extra, lifted=True
-    )
-    module = lifted.module
+        check, dump, inputs, reference, plugin_names, dump_on=dump_on, extra=extra, lifted=True,
+        sizes=[(at, given, eager_at(sources, lifted, given)) for at, given in sizes],
+    )  # fmt: skip
     manager = Manager(watchers, inputs)
     report = manager.run(module, steps)
-    report.notes += [note for graph in module.functions.values() for note in graph.signature.notes]
-    _describe(module.meta, report, source, name)
-    return CompiledModel(module, report, inputs=lifted.inputs)
+    report.notes += _notes(module)
+    _describe(module.meta, report, sources, lifted, name)
+    return CompiledModel(module, report, inputs=inputs)
 
 
-def lift_source(source: Source, target: str) -> Lifted:
-    """Export and lift a source."""
-    from anec.frontend import from_torch
-
-    return from_torch(
-        source.model,
-        source.args,
-        source.kwargs,
-        dynamic_shapes=source.dynamic_shapes,
-        target=target,
-        input_names=source.input_names,
-        output_names=source.output_names,
-    )
+def _notes(module: Module) -> list[str]:
+    """The notes of every function, told apart when there are several."""
+    several = len(module.functions) > 1
+    return [
+        f"{name}: {note}" if several else note
+        for name, graph in module.functions.items()
+        for note in graph.signature.notes
+    ]
 
 
-def eager_outputs(source: Source, lifted: Lifted) -> dict[str, torch.Tensor]:
-    """What the torch model itself gives for the example inputs, by public output name.
-
-    It runs in eval mode, as export sees it, and on copies of its buffers: one that forward writes
-    (a counter, a cache) is for the caller as it was.
-    """
-    import torch
-
-    from anec.frontend import evaluating
-
-    model = source.model
-    args, kwargs = source.args, dict(source.kwargs or {})
-    if isinstance(model, torch.export.ExportedProgram):
-        args, kwargs = model.example_inputs or ((), {})
-        model = model.module()
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    with torch.no_grad(), evaluating(model):
-        found = lifted.name_outputs(torch.func.functional_call(model, buffers, args, kwargs))
-    return {name: tensor.detach() for name, tensor in found.items()}
-
-
-def _describe(meta: dict[str, str], report: Report, source: Source, name: str) -> None:
+def _describe(
+    meta: dict[str, str], report: Report, sources: Mapping[str, Source], lifted: Mapping[str, Lifted], name: str
+) -> None:
     from anec import __version__
 
     meta["author"] = "anec"
     meta["anec"] = __version__
     meta["pipeline"] = report.pipeline
-    meta["source"] = name or type(source.model).__name__
+    meta["source"] = name or type(next(iter(sources.values())).model).__name__
     if report.losses:
         meta["losses"] = json.dumps(report.losses, sort_keys=True)
+    bound = {function: dict(one.bound) for function, one in lifted.items() if one.bound}
+    if bound:
+        meta["bound"] = json.dumps(bound if len(lifted) > 1 else next(iter(bound.values())), sort_keys=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from anec.errors import UsageError
 from anec.ir.graph import Graph, Module
-from anec.ir.signature import Signature
+from anec.ir.signature import PortKind, Signature
 from anec.pipeline.manager import Report
 
 if TYPE_CHECKING:
@@ -40,12 +40,17 @@ class CompiledModel:
 
     @property
     def signature(self) -> Signature:
-        """The boundary of ``main`` (or of the only function)."""
+        """The boundary of ``main`` (or of the only function); of others ``module.functions[name].signature``."""
         return self.module.main.signature
 
     @property
     def input_names(self) -> list[str]:
-        return [port.name for port in self.signature.inputs]
+        return [port.name for port in self.signature.inputs if port.kind is not PortKind.STATE]
+
+    @property
+    def state_names(self) -> list[str]:
+        """The buffers that the model changes, as states of the package."""
+        return [port.name for port in self.signature.inputs if port.kind is PortKind.STATE]
 
     @property
     def output_names(self) -> list[str]:
@@ -83,7 +88,8 @@ class CompiledModel:
             inputs: an array, tensor or number for each input by public name, in torch's dtypes or
                 Core ML's (int64 and bool pass where Core ML has int32; values are checked).
             function: which function, of several.
-            state: states by name; updated in place. Absent ones start as zeros.
+            state: states by name, as :meth:`make_state` gives them; updated in place. Absent ones start
+                as zeros.
             precision: ``declared`` rounds as the program says, ``double`` computes in float64,
                 ``pessimistic`` also rounds inside reductions and norms.
 
@@ -102,14 +108,32 @@ class CompiledModel:
             raise UsageError(f"unknown precision {precision!r}", hint="known: " + ", ".join(PRECISIONS))
         graph = self._function(function)
         tensors = check_inputs(self.module, graph, inputs)
-        check_states(graph, state or {})
+        states = {} if state is None else state
+        check_states(self.module, graph, states)
         outputs = evaluate(
-            self.module, tensors, function=graph.name, precision=PRECISIONS[precision], state=state
+            self.module, tensors, function=graph.name, precision=PRECISIONS[precision], state=states
         )
+        given = {tensor.data_ptr() for tensor in tensors.values()}
+        for name, tensor in states.items():
+            if tensor.data_ptr() in given:
+                states[name] = tensor.clone()  # an input that is stored as it came is the caller's own
         return restore_outputs(graph, outputs)
 
+    def make_state(self, function: str | None = None) -> dict[str, torch.Tensor]:
+        """Fresh states of a function for :meth:`run`: zeros by name; empty for a function without states."""
+        import torch
+
+        from anec.api.boundary import states_of
+        from anec.ir.weights import torch_dtype
+
+        states = states_of(self._function(function))
+        return {name: torch.zeros(v.shape, dtype=torch_dtype(v.tensor.dtype)) for name, v in states.items()}
+
     def _function(self, name: str | None) -> Graph:
+        functions = self.module.functions
         if name is None:
+            if "main" not in functions and len(functions) > 1:
+                raise UsageError("which function?", hint="function= takes one of " + ", ".join(functions))
             return self.module.main
         if name not in self.module.functions:
             raise UsageError(f"there is no function {name!r}", hint="known: " + ", ".join(self.module.functions))
@@ -134,9 +158,12 @@ class CompiledModel:
         return backend.mlmodel(self._path, compute_units)
 
     def __repr__(self) -> str:
-        ports = ", ".join(f"{p.name}: {p.type}" for p in self.signature.inputs)
-        outputs = ", ".join(f"{p.name}: {p.type}" for p in self.signature.outputs)
-        return f"CompiledModel(({ports}) -> ({outputs}), {self.module.target})"
+        return f"CompiledModel({', '.join(map(self._describe, self.module.functions.values()))}, {self.module.target})"
+
+    def _describe(self, graph: Graph) -> str:
+        ports = ", ".join(f"{p.name}: {p.type}" for p in graph.signature.inputs)
+        outputs = ", ".join(f"{p.name}: {p.type}" for p in graph.signature.outputs)
+        return f"{graph.name if len(self.module.functions) > 1 else ''}({ports}) -> ({outputs})"
 
 
 def load(path: str | Path) -> CompiledModel:

@@ -44,7 +44,7 @@ def build_pipeline(passes: str, precision: str = "", io_dtype: str = "fp32") -> 
     if precision:
         given = {step.pass_.name for step in flatten(build(text, PIPELINES))}
         # A to-fp16 that the user placed, with what it keeps, is not undone by the one of `finish`.
-        parts.append(finish("fp32" if "to-fp16" in given else precision, io_dtype))
+        parts.append(finish("fp32" if given & {"to-fp16", "precision"} else precision, io_dtype))
     return build(",".join(parts), PIPELINES)
 
 
@@ -58,8 +58,11 @@ def instruments(
     dump_on: DumpWhen = "change",
     extra: Sequence[Instrument] = (),
     lifted: bool = False,
+    sizes: Sequence[tuple[str, Mapping[str, Any], Mapping[str, Any] | None]] = (),
 ) -> list[Instrument]:
     """The instruments of a run, in order: those that skip passes, checks, verification, dumps last.
+
+    ``sizes`` are further inputs of a flexible program with eager PyTorch's outputs, and what to call them.
 
     Raises:
         UsageError: numeric checks without example inputs.
@@ -76,6 +79,7 @@ def instruments(
         if inputs is None:
             raise UsageError("--check=numerics needs example inputs", hint="give them in the source or with --inputs")
         found.append(CheckNumerics(inputs, reference))
+        found += [CheckNumerics(given, wanted, at) for at, given, wanted in sizes]
     if inputs is not None:
         from anec.pipeline.checks import MeasureLoss
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from anec.ane.placement import Prediction, Units, predict
 from anec.api import settings
 from anec.errors import AnecError, UnsupportedError
 from anec.ir.build import assuming
@@ -15,6 +16,7 @@ from anec.ir.types import NARROW, DType
 from anec.ir.weights import TensorData
 from anec.passes.lower_to_mil import LowerToMil
 from anec.passes.lower_to_mil.report import table
+from anec.passes.split_complex import ComplexError, is_complex
 from anec.pipeline.base import Context
 from anec.pipeline.clone import clone
 from anec.pipeline.manager import Manager
@@ -125,6 +127,30 @@ def analyze(module: Module, passes: str = "default", targets: Sequence[str] = TA
     return sorted(rows.values(), key=lambda row: (len(row.targets), -row.count, row.op))
 
 
+def predicted(
+    module: Module, passes: str, target: str, generation: str = "M1", units: Units = "cpu-and-ne"
+) -> Prediction:
+    """Where the ops of the program that would be written are predicted to run.
+
+    Args:
+        module: a lowered module is judged as it is; anything else is compiled first, in float16.
+        passes: the pipeline for that; ``finish`` is appended.
+        target: for which it is compiled.
+        generation: of the Neural Engine, ``M1`` to ``M5`` or an iPhone chip.
+        units: what Core ML may use.
+
+    Raises:
+        UsageError: an unknown pass or generation.
+        AnecError: the module cannot be compiled.
+    """
+    if any(op.defn.dialect != "mil" for op in module.ops()):
+        copy = clone(module)
+        copy.target = target
+        Manager().run(copy, settings.build_pipeline(passes, "fp16"))
+        module = copy
+    return predict(module, generation, units)
+
+
 def _count(module: Module, rows: dict[str, Support]) -> None:
     for op in module.ops():
         if is_folded(op):
@@ -161,8 +187,9 @@ def _lowering_problems(module: Module) -> _Problems:
     found = _Problems()
 
     def judge(rewrite: Rewrite) -> None:
-        # A wide integer among the operands comes from an op that was not lowered, which has a row of its own.
-        created = [op for op in rewrite.created if not any(value.tensor.dtype in NARROW for value in op.inputs)]
+        # A wide or complex operand comes from an op that was not lowered, which has a row of its own.
+        created = [op for op in rewrite.created if not is_complex(op)]
+        created = [op for op in created if not any(value.tensor.dtype in NARROW for value in op.inputs)]
         told = next(filter(None, (_problem(op, module.opset) for op in created)), "")
         if told:
             found.note(rewrite.roots[0], told)
@@ -174,10 +201,16 @@ def _lowering_problems(module: Module) -> _Problems:
         try:
             with assuming(module.dims):
                 lowering.run(graph, context)
-        except UnsupportedError:
+        except UnsupportedError as error:
             left = [op for op in graph.ops() if op.defn.dialect != "mil"]
             if not left:
                 raise
+            if isinstance(error, ComplexError):
+                # What stands around an op that is not split is left, too; only the op itself is to blame.
+                for op, why in error.ops.items():
+                    if why:
+                        found.note(op, why)
+                left = [op for op in left if not is_complex(op)]
             reasons = {row.op: row.reason for row in table(left, lowering.all_rules(), context.misses)}
             for op in left:
                 found.note(op, reasons[op.name] or _NO_RULE)

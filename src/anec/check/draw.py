@@ -34,7 +34,7 @@ def draw(
     Args:
         value: its dtype and static shape decide.
         generator: what the numbers come from.
-        domain: both ends included, infinite where there is none.
+        domain: both ends included, infinite where there is none; a bool is true as often as its middle says.
         signed: whole numbers that are no positions may be negative, and are not 0, by which nothing divides.
     """
     shape, dtype = value.shape, value.tensor.dtype
@@ -46,7 +46,7 @@ def draw(
         low, high = (least, limit) if domain is None else _whole(domain, least, limit)
         numbers = torch.randint(low, max(high, low + 1), shape, generator=generator)
         return torch.where(numbers == 0, limit, numbers) if least < 0 and domain is None else numbers
-    return torch.rand(shape, generator=generator) < 0.5
+    return torch.rand(shape, generator=generator) < (0.5 if domain is None else sum(domain) / 2)
 
 
 def _floats(shape: tuple[int, ...], generator: torch.Generator, domain: Domain | None) -> torch.Tensor:

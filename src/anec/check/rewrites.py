@@ -8,6 +8,7 @@ side. Constants keep their numbers; the other values are drawn from their dtype,
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -31,8 +32,24 @@ ROUNDING = 64 * torch.finfo(torch.float64).eps
 _NEAR = 32
 
 
-def check_rewrite(rewrite: Rewrite, module: Module, fidelity: Fidelity, *, seed: int = 0, draws: int = 2) -> str:
+def check_rewrite(
+    rewrite: Rewrite,
+    module: Module,
+    fidelity: Fidelity,
+    *,
+    seed: int = 0,
+    draws: int = 2,
+    facts: Facts | None = None,
+) -> str:
     """Judge one rewrite.
+
+    Args:
+        rewrite: both of its sides are in the graph.
+        module: the module of the graph.
+        fidelity: what the pass promises.
+        seed: of the drawn values.
+        draws: plain draws.
+        facts: of the graph, kept by the caller from one rewrite to the next.
 
     Returns:
         Why it could not be checked, or the empty string.
@@ -45,15 +62,21 @@ def check_rewrite(rewrite: Rewrite, module: Module, fidelity: Fidelity, *, seed:
     if any(op.defn.effects is not Effect.NONE for op in ops):
         return "state or randomness"
     ops = _needed(ops, [new for _, new in pairs])
+    if facts is None:
+        facts = Facts(rewrite.graph)
+        try:
+            return check_rewrite(rewrite, module, fidelity, seed=seed, draws=draws, facts=facts)
+        finally:
+            facts.close()
     try:
-        return _judge(rewrite, ops, pairs, module, fidelity, seed, draws)
+        return _judge(rewrite, ops, pairs, module, fidelity, seed, draws, facts)
     except CheckError:
         # A rule may have looked through operands its pattern does not name, as the pieces of a list:
         # then values that depend on each other were drawn apart.
         linked = _linked(ops, [new for _, new in pairs])
         if len(linked) == len(ops):
             raise
-        return _judge(rewrite, linked, pairs, module, fidelity, seed, draws)
+        return _judge(rewrite, linked, pairs, module, fidelity, seed, draws, facts)
 
 
 def _judge(
@@ -64,6 +87,7 @@ def _judge(
     fidelity: Fidelity,
     seed: int,
     draws: int,
+    facts: Facts,
 ) -> str:
     """Run both sides, which ``ops`` hold, on drawn values; see :func:`check_rewrite`."""
     made = {result for op in ops for result in op.results}
@@ -75,19 +99,21 @@ def _judge(
     constants = {leaf: evaluate_constant(leaf, module) for leaf in leaves if is_constant(leaf)}
     free = [leaf for leaf in leaves if leaf not in constants]
     problem, compared = "nothing to draw", False
-    for drawn in _rounds(rewrite, free, seed, draws):
+    for drawn in _rounds(rewrite, free, seed, draws, facts):
         # Some draws no kernel takes, as a division of whole numbers by 0: the others decide.
         failure = _compare(rewrite, ops, {**constants, **drawn}, pairs, module, fidelity)
         problem, compared = failure or problem, compared or not failure
     return "" if compared else problem
 
 
-def _rounds(rewrite: Rewrite, free: Sequence[Value], seed: int, draws: int) -> Iterator[dict[Value, torch.Tensor]]:
+def _rounds(
+    rewrite: Rewrite, free: Sequence[Value], seed: int, draws: int, facts: Facts
+) -> Iterator[dict[Value, torch.Tensor]]:
     """Numbers for the values that are not constant: plain draws, then edges one kind at a time."""
     if not free:
         yield {}
         return
-    domains = _domains(rewrite, free)
+    domains = _domains(rewrite, free, facts)
     generator = torch.Generator().manual_seed(seed)
     for number in range(draws):
         yield {leaf: draw(leaf, generator, domains.get(leaf), signed=number % 2 == 0) for leaf in free}
@@ -111,38 +137,42 @@ def _leaves(ops: Sequence[Op], new: Sequence[Value]) -> list[Value]:
 
 
 def _linked(ops: list[Op], new: Sequence[Value]) -> list[Op]:
-    """The ops, with those near them by which one of their leaves is computed from another."""
+    """The ops, with those near them by which leaves are computed from each other, or from a value they share."""
     leaves = _leaves(ops, new)
     found = set(ops)
-    for leaf in leaves:
-        others = {value for value in leaves if value is not leaf}
-        cone: dict[Op, None] = {}
-        stack = [leaf]
-        while stack and len(cone) < _NEAR:
-            op = stack.pop().op
-            if op is None or op in cone or op.defn.effects is not Effect.NONE:
-                continue
-            cone[op] = None
-            stack.extend(value for value in op.inputs if value not in others)
-        reached = set(others)
-        for op in sorted(cone, key=lambda op: op._key):
+    cones = {leaf: _cone(leaf, {value for value in leaves if value is not leaf}) for leaf in leaves}
+    sources = {leaf: {leaf, *(value for op in cone for value in op.inputs)} for leaf, cone in cones.items()}
+    occurrences = Counter(value for values in sources.values() for value in values if not is_constant(value))
+    shared = {value for value, count in occurrences.items() if count > 1}
+    for leaf, cone in cones.items():
+        reached = shared - {leaf}
+        for op in cone:
             if reached.intersection(op.inputs):
                 reached.update(op.results)
                 found.add(op)
     return sorted(found, key=lambda op: op._key)
 
 
-def _domains(rewrite: Rewrite, free: Sequence[Value]) -> dict[Value, tuple[float, float]]:
+def _cone(leaf: Value, others: set[Value]) -> list[Op]:
+    """The ops near ``leaf`` that it is computed by, up to the other leaves, in order."""
+    cone: dict[Op, None] = {}
+    stack = [leaf]
+    while stack and len(cone) < _NEAR:
+        op = stack.pop().op
+        if op is None or op in cone or op.defn.effects is not Effect.NONE:
+            continue
+        cone[op] = None
+        stack.extend(value for value in op.inputs if value not in others)
+    return sorted(cone, key=lambda op: op._key)
+
+
+def _domains(rewrite: Rewrite, free: Sequence[Value], facts: Facts) -> dict[Value, tuple[float, float]]:
     """Where values are drawn from: the rule's word, else what is known of them."""
     found = {}
-    facts = Facts(rewrite.graph)
-    try:
-        for leaf in free:
-            known = facts.range(leaf)
-            if math.isfinite(known.lower) or math.isfinite(known.upper):
-                found[leaf] = (known.lower, known.upper)
-    finally:
-        facts.close()
+    for leaf in free:
+        known = facts.range(leaf)
+        if math.isfinite(known.lower) or math.isfinite(known.upper):
+            found[leaf] = (known.lower, known.upper)
     for name, bounds in rewrite.rule.domain.items():
         captured = rewrite.match.captures.get(name)
         if isinstance(captured, Value):
@@ -160,9 +190,12 @@ def _compare(
 ) -> str:
     largest = 0.0
 
-    def observe(_: Op, results: tuple[torch.Tensor, ...]) -> None:
+    def observe(op: Op, results: tuple[torch.Tensor, ...]) -> None:
         nonlocal largest
-        largest = max([largest, *(_magnitude(result) for result in results)])
+        # An op adds its epsilon by itself: log(x) with one of 1 cancels as log(1 + x) does.
+        epsilon = op.attr("epsilon") if "epsilon" in op.defn.by_name else None
+        added = [abs(epsilon)] if isinstance(epsilon, (int, float)) else []
+        largest = max([largest, *added, *(_magnitude(result) for result in results)])
 
     evaluator = Evaluator(module, rewrite.graph, DOUBLE, observe)
     held = {value: evaluator.hold(tensor, value.tensor.dtype) for value, tensor in env.items()}

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import importlib.util
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anec.cli import console, reports
+from anec.cli.bindings import bound_source, read_functions
+from anec.cli.shapes import shaped_source
 from anec.errors import AnecError, CheckError, UsageError
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ class _Side:
     run: Callable[[Mapping[str, torch.Tensor]], dict[str, torch.Tensor]]
     inputs: dict[str, torch.Tensor] | None = None
     module: Module | None = None
+    is_source: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +54,6 @@ class _Limits:
         if metric.max_abs <= self.atol:
             return True
         return (self.rtol is None or metric.rel <= self.rtol) and (self.psnr is None or metric.psnr >= self.psnr)
-
-    @property
-    def rel(self) -> float:
-        """What stands for the limits inside the programs, where only ``rel`` is known."""
-        return self.rtol if self.rtol is not None else 10 ** (-(self.psnr or 0.0) / 20)
 
     def __str__(self) -> str:
         parts = [f"rel <= {self.rtol:g}" if self.rtol is not None else ""]
@@ -93,15 +91,19 @@ def compare_programs(options: argparse.Namespace) -> int:
 
     for plugin in options.plugin:
         registry.load_plugin(plugin)
-    actual = _side(options.actual, options.trust)
-    reference = _side(options.reference, options.trust)
+    actual = _side(options.actual, options)
+    reference = _side(options.reference, options)
     if options.inputs:
         inputs = load_npz(Path(options.inputs))
     else:
         inputs = reference.inputs or actual.inputs or _drawn(actual, reference, options.seed)
     with console.progress("comparing"), torch.no_grad():
         a, b = actual.run(inputs), reference.run(inputs)
-    metrics = compare_outputs(_shaped(a, b), b)
+        metrics = compare_outputs(_shaped(a, b), b)
+        for at, resized in _other_sizes(actual, reference, inputs) if not options.inputs else ():
+            there = reference.run(resized)
+            found = compare_outputs(_shaped(actual.run(resized), there), there)
+            metrics += [replace(metric, name=f"{metric.name} at {at}") for metric in found]
     limits = _Limits.of(options, half=_has_half(actual) or _has_half(reference))
     failed = [metric for metric in metrics if not limits.keeps(metric)]
     user = _user_metric(options.metric, a, b) if options.metric else None
@@ -110,9 +112,19 @@ def compare_programs(options: argparse.Namespace) -> int:
     return 1 if failed or user is False else 0
 
 
-def _side(text: str, trust: bool) -> _Side:
-    import torch
+def _other_sizes(
+    actual: _Side, reference: _Side, inputs: Mapping[str, torch.Tensor]
+) -> list[tuple[str, dict[str, torch.Tensor]]]:
+    """A flexible program is compared at its bounds and between, or at each listed shape, where both can run."""
+    from anec.check.sizes import other_sizes
 
+    if actual.module is None or reference.module is None or not actual.module.dims:
+        return []
+    takes = reference.is_source or bool(reference.module.dims)
+    return other_sizes(actual.module, inputs) if takes else []
+
+
+def _side(text: str, options: argparse.Namespace) -> _Side:
     from anec.check.arrays import load_npz
 
     path = Path(text)
@@ -120,39 +132,53 @@ def _side(text: str, trust: bool) -> _Side:
         arrays = load_npz(path)
         return _Side(text, lambda inputs: arrays)
     if path.suffix in (".mlpackage", ".anec"):
-        model = reports.open_program(text)
-
-        def run(inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-            wanted = {name: tensor for name, tensor in inputs.items() if name in model.input_names}
-            return {name: torch.from_numpy(array.copy()) for name, array in model.run(wanted).items()}
-
-        return _Side(text, run, None, model.module)
-    return _source_side(text, trust)
+        return _program_side(text)
+    return _source_side(text, options)
 
 
-def _source_side(text: str, trust: bool) -> _Side:
-    """A torch model: eager PyTorch, on its own example inputs or on given ones."""
-    from anec.api.compiling import eager_outputs, lift_source
-    from anec.frontend import load_source
+def _program_side(text: str) -> _Side:
+    """A saved program: each of its functions on those inputs that it has."""
+    import torch
 
-    source = load_source(text, trust=trust)
-    lifted = lift_source(source, "iOS18")
+    from anec.check.numerics import inputs_of, of_function
+
+    model = reports.open_program(text)
 
     def run(inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        if all(inputs.get(name) is tensor for name, tensor in lifted.inputs.items()):
-            return eager_outputs(source, lifted)
-        # The lifted program is torch's own, op by op; it takes inputs by name.
-        from anec.reference.evaluate import evaluate
+        outputs: dict[str, torch.Tensor] = {}
+        for name, graph in model.module.functions.items():
+            known = {port.name for port in graph.signature.inputs} or {value.name for value in graph.inputs}
+            given = {key: t for key, t in inputs_of(model.module, name, inputs).items() if key in known}
+            found = {key: torch.from_numpy(array) for key, array in model.run(given, function=name).items()}
+            outputs |= of_function(model.module, name, found)
+        return outputs
 
-        return evaluate(lifted.module, inputs)
+    return _Side(text, run, None, model.module)
 
-    return _Side(text, run, dict(lifted.inputs), lifted.module)
+
+def _source_side(text: str, options: argparse.Namespace) -> _Side:
+    """A torch model: eager PyTorch, on its own example inputs or on given ones."""
+    from anec.api.functions import eager_at, eager_outputs, example_inputs, function_sources, lift_functions
+    from anec.frontend import load_source
+
+    source = bound_source(load_source(text, trust=options.trust), options.bind)
+    sources = function_sources(shaped_source(source, options.shapes), read_functions(options.function), "iOS18")
+    lifted = lift_functions(sources, "iOS18")
+    own, module = example_inputs(lifted), next(iter(lifted.values())).module
+
+    def run(inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        if all(inputs.get(name) is tensor for name, tensor in own.items()):
+            return eager_outputs(sources, lifted)
+        return eager_at(sources, lifted, inputs)
+
+    return _Side(text, run, own, module, is_source=True)
 
 
 def _drawn(actual: _Side, reference: _Side, seed: int) -> dict[str, torch.Tensor]:
     import torch
 
     from anec.check.draw import draw
+    from anec.check.numerics import of_function
     from anec.ir.types import StateType
 
     module = actual.module or reference.module
@@ -162,13 +188,16 @@ def _drawn(actual: _Side, reference: _Side, seed: int) -> dict[str, torch.Tensor
     if stored is not None:
         raise UsageError(f"{stored} holds the outputs for inputs of its own", hint="give those with --inputs")
     generator = torch.Generator().manual_seed(seed)
-    graph = module.main
     console.say(f"note: inputs are drawn with seed {seed}; --inputs gives your own")
-    return {
-        port.name: draw(value, generator)
-        for port, value in zip(graph.signature.inputs, graph.inputs, strict=True)
-        if not isinstance(value.type, StateType)
-    }
+    drawn: dict[str, torch.Tensor] = {}
+    for name, graph in module.functions.items():
+        own = {
+            port.name: draw(value, generator)
+            for port, value in zip(graph.signature.inputs, graph.inputs, strict=True)
+            if not isinstance(value.type, StateType)
+        }
+        drawn |= of_function(module, name, own)
+    return drawn
 
 
 def _shaped(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -188,18 +217,23 @@ def _has_half(side: _Side) -> bool:
 def _first_difference(actual: _Side, reference: _Side, inputs: Mapping[str, torch.Tensor], limits: _Limits) -> str:
     """The first op of A whose value, present in B under the same name, is off."""
     from anec.check.numerics import first_difference
+    from anec.check.ranges import HALF_MAX
+    from anec.ir.types import DType
 
     if actual.module is None or reference.module is None:
         return ""
     try:
-        found = first_difference(reference.module, actual.module, inputs, limits.rel)
+        found = first_difference(reference.module, actual.module, inputs, limits.keeps)
     except AnecError as error:
         return f"the first difference was not found: {error.message}"
     if found is None:
         return ""
-    op, metric = found
-    place = f" at {op.origin.place}" if op.origin.place else ""
-    return f"first value that differs: %{metric.name} = {op.name}{place}: rel {metric.rel:.3g}"
+    op, metric, place, largest = found
+    told = f"first value that differs: %{metric.name} = {op.name}{f' at {place}' if place else ''}: "
+    told += metric.problem or f"rel {metric.rel:.3g}, psnr {metric.psnr:.1f} dB"
+    if largest > HALF_MAX and any(value.tensor.dtype is DType.F16 for value in op.results):
+        told += f"; it reaches {largest:.3g}, and float16 ends at 65504: see --precision mixed"
+    return told
 
 
 def _user_metric(text: str, a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> Any:

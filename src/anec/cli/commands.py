@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anec.cli import console, reports
+from anec.cli.bindings import bound_source, read_functions
+from anec.cli.shapes import shaped_source
 from anec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ def compile_command(options: argparse.Namespace) -> int:
     from anec.backend import check_output
     from anec.frontend import load_source
 
-    _reject_binding(options)
+    functions = read_functions(options.function)
     emit = options.emit
     output = Path(options.output) if options.output else _default_output(options.source, emit)
     if not options.dry_run:
@@ -29,7 +31,8 @@ def compile_command(options: argparse.Namespace) -> int:
             check_output(output, overwrite=options.force)
         else:
             _check_text_output(output, options.force)
-    source = load_source(options.source, trust=options.trust)
+    source = bound_source(load_source(options.source, trust=options.trust), options.bind)
+    source = shaped_source(source, options.shapes)
     with console.progress(f"compiling {options.source}") as progress:
         model = compile_source(
             source,
@@ -37,6 +40,7 @@ def compile_command(options: argparse.Namespace) -> int:
             target=options.target,
             precision=options.precision,
             io_dtype=options.io_dtype,
+            functions=functions,
             plugins=options.plugin,
             check=options.check,
             dump=options.dump,
@@ -53,12 +57,6 @@ def compile_command(options: argparse.Namespace) -> int:
                 write_text(output, model.module)
     _show_report(options, model.report, model.module, None if options.dry_run else output)
     return 0
-
-
-def _reject_binding(options: argparse.Namespace) -> None:
-    for flag, given in (("--bind", options.bind), ("--function", options.function)):
-        if given:
-            raise UsageError(f"{flag} is not supported yet", hint="close over the values in the module")
 
 
 def _default_output(source: str, emit: str) -> Path:
@@ -162,12 +160,15 @@ def opt_command(options: argparse.Namespace) -> int:
 def run_command(options: argparse.Namespace) -> int:
     """``anec run``."""
     from anec.check.arrays import load_npz, save_npz
+    from anec.check.numerics import inputs_of
 
     output = Path(options.output) if options.output else None
     if output is not None:
         _check_text_output(output, options.force)
     inputs = load_npz(Path(options.inputs))
     model = reports.open_program(options.program)
+    if any(name.startswith(f"{options.function}/") for name in inputs):
+        inputs = inputs_of(model.module, options.function, inputs)
     with console.progress(f"running {options.program}"):
         outputs = model.run(inputs, function=options.function, precision=options.precision)
     if output is not None:
@@ -222,28 +223,36 @@ def passes_command(options: argparse.Namespace) -> int:
 
 
 def analyze_command(options: argparse.Namespace) -> int:
-    """``anec analyze``; 1 when something is not supported on the target."""
+    """``anec analyze``; 1 when something is not supported on the target, or too little runs on the Neural Engine."""
+    from anec.ane.limits import limits_of
     from anec.api.settings import TARGETS, load_plugins, one_of
     from anec.api.support import analyze
+    from anec.cli import prediction
 
     one_of("target", options.target, TARGETS)
+    limits_of(options.ane_generation)
     load_plugins(options.plugin)
     module, lifted = _analyzed(options)
     targets = [t for t in TARGETS if t != "iOS26" or options.target == "iOS26"]
     with console.progress(f"analyzing {options.source}"):
         rows = analyze(module, options.passes if lifted else "", targets)
-    failing = [row for row in rows if not row.supported(options.target)]
+        failing = [row for row in rows if not row.supported(options.target)]
+        outcome = prediction.of(module, options, lowered=not failing)
+    compared = prediction.compare(outcome, options) if options.compare else None
     if options.json:
         found: dict[str, Any] = {
             "target": options.target,
             "ops": sum(row.count for row in rows),
             "supported": not failing,
             "rows": [row.as_json() for row in rows],
+            "prediction": outcome.as_json(),
         }
-        console.show_json(found)
+        console.show_json(found | ({"compared": compared} if compared is not None else {}))
     else:
+        # Without a prediction it is the table of ops that says why.
+        prediction.show(outcome, options)
         reports.support(rows, targets, options.target)
-    return 1 if failing else 0
+    return 1 if failing or outcome.is_below(options.fail_below) else 0
 
 
 def _analyzed(options: argparse.Namespace) -> tuple[Module, bool]:
@@ -252,7 +261,9 @@ def _analyzed(options: argparse.Namespace) -> tuple[Module, bool]:
     if path.suffix in (".mlpackage", ".anec"):
         module = reports.open_program(options.source).module
         return module, not all(op.defn.dialect == "mil" for op in module.ops())
-    from anec.api.compiling import lift_source
+    from anec.api.functions import function_sources, lift_functions
     from anec.frontend import load_source
 
-    return lift_source(load_source(options.source, trust=options.trust), options.target).module, True
+    source = bound_source(load_source(options.source, trust=options.trust), options.bind)
+    sources = function_sources(shaped_source(source, options.shapes), None, options.target)
+    return lift_functions(sources, options.target)["main"].module, True

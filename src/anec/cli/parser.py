@@ -47,7 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
     _check(command("check", commands.check_command, "compare two programs, or check a package"))
     _diff(command("diff", commands.diff_command, "show how two IR texts differ"))
     _passes(command("passes", commands.passes_command, "list the passes, or describe one"))
-    _analyze(command("analyze", commands.analyze_command, "which ops are supported, where, on which target"))
+    _analyze(command("analyze", commands.analyze_command, "which ops are supported, and where they may run"))
     return parser
 
 
@@ -83,6 +83,17 @@ def _source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trust", action="store_true", help="load a .pt2 that holds pickled payloads (runs its code)")
 
 
+def _bindings(parser: argparse.ArgumentParser, *, functions: bool = True) -> None:
+    parser.add_argument("--bind", action="append", default=[], metavar="NAME=VALUE",
+                        help="fix an input before export: a number, JSON, or @file.npy")  # fmt: skip
+    parser.add_argument("--shapes", action="append", default=[], metavar="NAME=SHAPE[,SHAPE...]",
+                        help="the shapes an input may have: x=1x3x480x640,1x3x640x640 lists them, "
+                        "x=1x3x32..640x32..640 gives ranges, ids=1xS:2..128 names a size for mask=1xS")  # fmt: skip
+    if functions:
+        parser.add_argument("--function", action="append", default=[], metavar="NAME:K=V,...",
+                            help="one function of several: what it binds, or a shape such as x=1x3x64x64")  # fmt: skip
+
+
 def _target(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target", default="iOS18", metavar="iOSNN", help="iOS15 to iOS18, iOS26 (default iOS18)")
 
@@ -92,10 +103,10 @@ def _compile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", metavar="OUT", help="where to write (default: the source's name)")
     parser.add_argument("--passes", default="default", help="the pipeline (default: default); finish is appended")
     _target(parser)
-    parser.add_argument("--precision", choices=["fp16", "fp32"], default="fp16", help="what the program computes in")
+    parser.add_argument("--precision", choices=["fp16", "fp32", "mixed"], default="fp16",
+                        help="what the program computes in; mixed: float16 but for what that cannot hold")  # fmt: skip
     parser.add_argument("--io-dtype", choices=["fp32", "fp16"], default="fp32", help="float inputs and outputs")
-    parser.add_argument("--bind", action="append", default=[], metavar="NAME=VALUE", help="fix an input before export")
-    parser.add_argument("--function", action="append", default=[], metavar="NAME:K=V", help="one function of several")
+    _bindings(parser)
     parser.add_argument("--emit", choices=["mlpackage", "mil", "anec"], default="mlpackage",
                         help="mlpackage, or the IR as text: mil behind finish, anec behind --passes")  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="run everything, write nothing")
@@ -136,6 +147,7 @@ def _check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--min-psnr", type=float, metavar="DB", help="smallest psnr (default 40 where one has float16)")
     parser.add_argument("--seed", type=int, default=0, help="of drawn inputs")
     parser.add_argument("--trust", action="store_true", help="load .pt2 files that hold pickled payloads")
+    _bindings(parser)
     _plugins(parser)
     _json(parser)
 
@@ -157,6 +169,15 @@ def _analyze(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE|X.mlpackage|X.anec", help=_SOURCE)
     parser.add_argument("--trust", action="store_true", help="load a .pt2 that holds pickled payloads (runs its code)")
     _target(parser)
+    _bindings(parser, functions=False)
     parser.add_argument("--passes", default="default", help="what runs before the ops are judged (default: default)")
+    parser.add_argument("--ane-generation", default="M1", metavar="CHIP",
+                        help="predict for this Neural Engine: M1 to M5, or A14 to A19 (default M1)")  # fmt: skip
+    parser.add_argument("--compute-units", default="cpu-and-ne", choices=["cpu-and-ne", "all"],
+                        help="what Core ML may use: all adds the GPU")  # fmt: skip
+    parser.add_argument("--fail-below", type=float, metavar="PERCENT",
+                        help="exit code 1 when fewer ops are predicted to run on the Neural Engine")  # fmt: skip
+    parser.add_argument("--compare", nargs="?", const="disagreements.json", metavar="OUT.json",
+                        help="on a Mac: save where Core ML's own plan of a package disagrees")  # fmt: skip
     _plugins(parser)
     _json(parser)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
 
     from anec.api.model import CompiledModel
     from anec.api.support import Support
+
+
+# The deepest near misses of a pass; what is beyond seldom helps.
+_MISSES = 5
 
 
 def open_program(text: str) -> CompiledModel:
@@ -77,8 +83,10 @@ def _verbose(report: Report) -> None:
     for done in report.passes:
         for name, count in done.fired.items():
             print(f"{done.spec}: {name} fired {count}x: {', '.join(done.places.get(name, [])) or 'no source line'}")
-        for name, miss in done.misses.items():
+        for name, miss in list(done.misses.items())[:_MISSES]:
             print(f"{done.spec}: {name} nearly matched: {miss}")
+        if len(done.misses) > _MISSES:
+            print(f"{done.spec}: {len(done.misses) - _MISSES} more rules nearly matched (--json has them)")
 
 
 def list_passes(*, as_json: bool) -> None:
@@ -119,7 +127,7 @@ def describe_pass(name: str, *, as_json: bool) -> None:
     module = sys.modules.get(cls.__module__)
     doc = (getattr(module, "__doc__", None) or "").strip()
     options = {
-        key: (str(field.type), "required" if _required(field) else _default(cls, field.name))
+        key: (str(field.type), "required" if _required(field) else _default(cls, field.name), _told(cls, field.name))
         for key, field in cls.options().items()
     }
     rules = _rules(cls)
@@ -131,7 +139,7 @@ def describe_pass(name: str, *, as_json: bool) -> None:
                 "module": doc,
                 "fidelity": str(cls.fidelity),
                 "works_on": _dialects(cls.works_on()),
-                "options": {key: {"type": t, "default": d} for key, (t, d) in options.items()},
+                "options": {key: {"type": t, "default": d, "doc": doc} for key, (t, d, doc) in options.items()},
                 "rules": [{"name": rule.name, "doc": rule.doc, "place": rule.place} for rule in rules],
                 "from": registry.owner(name),
             }
@@ -142,12 +150,23 @@ def describe_pass(name: str, *, as_json: bool) -> None:
     print(f"fidelity: {cls.fidelity}\nworks on: {_dialects(cls.works_on())}\nfrom:     {registry.owner(name)}")
     if cls.after:
         print(f"after:    {', '.join(cls.after)}")
-    for key, (type_, default) in options.items():
-        print(f"option:   {key} ({type_}, {default})")
+    for key, (type_, default, told) in options.items():
+        print(f"option:   {key} ({type_}, {default})" + (f": {told}" if told else ""))
     if rules:
         print()
         rows = [(rule.name, _few([root.name for root in rule.roots]), rule.doc.partition("\n")[0]) for rule in rules]
         console.table(("rule", "root", "what it does"), rows)
+
+
+def _told(cls: type, name: str) -> str:
+    """What the docstring of a pass says of an option, under ``Attributes``."""
+    _, _, attributes = inspect.cleandoc(cls.__doc__ or "").partition("Attributes:\n")
+    lines = iter(attributes.splitlines())
+    for line in lines:
+        if line.startswith(f"    {name}: "):
+            more = itertools.takewhile(lambda further: further.startswith(" " * 8), lines)
+            return " ".join([line.strip().removeprefix(f"{name}: "), *(further.strip() for further in more)])
+    return ""
 
 
 def _few(names: Sequence[str]) -> str:

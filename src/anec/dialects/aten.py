@@ -115,7 +115,9 @@ def definition(library: str, schema: str) -> OpDef:
     )
 
 
-def _from_torch(library: str) -> Callable[[str], OpDef | None]:
+def from_torch(library: str) -> Callable[[str], OpDef | None]:
+    """What finds an op of a torch library by name, in the installed torch."""
+
     def find(name: str) -> OpDef | None:
         import torch
 
@@ -136,7 +138,7 @@ def _from_torch(library: str) -> Callable[[str], OpDef | None]:
 
 def library(name: str) -> TorchDialect:
     """The dialect of another torch library, ``"torchvision"``."""
-    return TorchDialect(name, dict, _from_torch(name))
+    return TorchDialect(name, dict, from_torch(name))
 
 
 class _LazyOps(MutableMapping[str, OpDef]):
@@ -178,4 +180,4 @@ def schemas() -> dict[str, str]:
     return found
 
 
-aten = TorchDialect("aten", lambda: _LazyOps(schemas()), _from_torch("aten"))
+aten = TorchDialect("aten", lambda: _LazyOps(schemas()), from_torch("aten"))

@@ -7,13 +7,16 @@ kernel. ``tests/dialects/test_mil_infer.py`` holds every rule against its kernel
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from anec.errors import AnecError
 from anec.ir.attrs import Attr, Literal
-from anec.ir.dims import Dim
+from anec.ir.build import bounds_of
+from anec.ir.dims import Dim, Expr, floordiv
 from anec.ir.graph import Op, Value
+from anec.ir.known_sizes import known_sizes
 from anec.ir.types import DType, TensorType, Type
+from anec.ir.verify import same_size
 
 Types = tuple[Type, ...] | None
 Rule = Callable[[Op], Types]
@@ -122,7 +125,11 @@ def _transpose(op: Op) -> Types:
 
 def _reshape(op: Op) -> Types:
     x, shape = _x(op), op.operand("shape")
-    if x is None or not isinstance(shape, Literal) or not isinstance(shape.value, tuple) or not x.is_static:
+    if x is None:
+        return None
+    if not x.is_static or isinstance(shape, Value):
+        return _reshape_symbolically(x, known_sizes(shape))
+    if not isinstance(shape, Literal) or not isinstance(shape.value, tuple):
         return None
     sizes = [size for size in shape.value if isinstance(size, int)]
     if len(sizes) != len(shape.value) or 0 in sizes or 0 in x.shape:
@@ -133,6 +140,32 @@ def _reshape(op: Op) -> Types:
     if sizes.count(-1) > 1 or (x.size % known if -1 in sizes else x.size != known):
         raise AnecError(f"mil.reshape: {x} cannot become {list(sizes)}")
     return (x.with_shape(tuple(x.size // known if size == -1 else size for size in sizes)),)
+
+
+def _reshape_symbolically(x: TensorType, wanted: Dim | Shape | None) -> Types:
+    """To sizes that are known over symbols; a -1 is what the others leave."""
+    if not isinstance(wanted, tuple) or (0 in wanted and len(wanted) != x.rank):
+        return None
+    sizes = [x.shape[i] if size == 0 else size for i, size in enumerate(wanted)]
+    left = list(x.shape)
+    for size in [size for size in sizes if size in left and size != -1]:
+        if size in left:
+            left.remove(size)
+            sizes[sizes.index(size)] = 1
+    above, below = _volume(left), _volume([size for size in sizes if size != -1])
+    rest: Dim = floordiv(above, below) if -1 in sizes else 1
+    names = {name for size in (above, below) if isinstance(size, Expr) for name in size.symbols()}
+    if sizes.count(-1) > 1 or not same_size(above, below * rest, {name: bounds_of(name) for name in names}):
+        raise AnecError(f"mil.reshape: {x} cannot become [{', '.join(map(str, wanted))}]")
+    shape = tuple(x.shape[i] if size == 0 else rest if size == -1 else size for i, size in enumerate(wanted))
+    return (x.with_shape(shape),)
+
+
+def _volume(dims: Iterable[Dim]) -> Dim:
+    total: Dim = 1
+    for dim in dims:
+        total = total * dim
+    return total
 
 
 def _expand_dims(op: Op) -> Types:
@@ -186,6 +219,16 @@ def _slice_by_index(op: Op) -> Types:
         if not drops[i]:
             shape.append(len(range(size)[span]))
     return None if 0 in shape else (x.with_shape(tuple(shape)),)
+
+
+def _slice_update(op: Op) -> Types:
+    """Like ``x``, when the update is as large as the slice; a slice with computed bounds is taken to be."""
+    x, update = _x(op), op.operand("update")
+    if x is None or not x.is_static or not isinstance(update, Value):
+        return None
+    if any(isinstance(op.operand(bound), Value) for bound in ("begin", "end")):
+        return (x,) if update.rank == x.rank else None
+    return (x,) if _slice_by_index(op) == (update.type,) else None
 
 
 def _concat(op: Op) -> Types:
@@ -330,6 +373,7 @@ RULES: dict[str, Rule] = {
     "expand_dims": _expand_dims,
     "squeeze": _squeeze,
     "slice_by_index": _slice_by_index,
+    "slice_update": _slice_update,
     "concat": lambda op: None if op.attr("interleave") else _concat(op),
     "split": _split,
     "conv": _conv,

@@ -16,7 +16,7 @@ def attr_dtype(op: Op, param: Param, value: Attr, dtypes: Mapping[str, DType]) -
     """The dtype of a numeric attribute: its domain's, the only one allowed, or what the value suggests.
 
     A float goes with the op's first float operand (an epsilon with x where there is no gamma), but
-    stays f32 where that operand's dtype would make it 0 or infinite.
+    stays f32 where float16 would hold it with fewer digits than it has, or as 0 or infinity.
 
     Args:
         op: the op that has the attribute.
@@ -93,6 +93,6 @@ def round_half(value: Attr) -> Attr:
 
 
 def _survives(value: Attr) -> bool:
-    """True when no number becomes 0 or infinite in float16."""
+    """True when float16 holds every number as well as it holds 1: none becomes subnormal, 0 or infinite."""
     floats = [float(leaf) for leaf in leaves(value) if isinstance(leaf, (int, float))]
-    return all((x == 0) == (to_half(x) == 0) and math.isinf(x) == math.isinf(to_half(x)) for x in floats)
+    return all(to_half(x) == x or math.isnan(x) or abs(to_half(x) - x) <= 2**-11 * abs(x) for x in floats)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 
 from anec.errors import AnecError
@@ -16,10 +16,19 @@ from anec.errors import AnecError
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """The legal range of a symbol, both ends included; ``upper=None`` is unbounded."""
+    """The legal range of a symbol, both ends included; ``upper=None`` is unbounded.
+
+    Args:
+        lower: the least size.
+        upper: the largest.
+        default: the size of the example, which a caller sees first; it does not tell ranges apart.
+        only: the sizes there are, where not all of the range are legal; ascending.
+    """
 
     lower: int = 1
     upper: int | None = None
+    default: int | None = field(default=None, compare=False)
+    only: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.lower}..{'' if self.upper is None else self.upper}"
@@ -168,8 +177,11 @@ def floordiv(left: Dim, right: Dim) -> Dim:
     _check_divisor(right)
     if isinstance(left, int) and isinstance(right, int):
         return left // right
-    if left == right:
-        return 1
+    if isinstance(left, Expr):
+        left = _without_mods(left, right)
+    multiple = _multiple(left, right)
+    if multiple is not None:
+        return multiple
     if isinstance(right, int) and isinstance(left, Expr):
         whole = {m: c // right for m, c in left.terms if c % right == 0}
         rest = {m: c for m, c in left.terms if c % right}
@@ -183,6 +195,34 @@ def floordiv(left: Dim, right: Dim) -> Dim:
     return _atom("floordiv", left, right)
 
 
+def _without_mods(left: Dim, right: Dim) -> Dim:
+    """``left`` with ``a % m`` as ``a - m*(a//m)``, if the division by ``right`` comes out even then.
+
+    So what is padded to a multiple of m divides by m: ``((-S)%4 + S)//4 == S - (3*S)//4``.
+    """
+    spelled: Dim = 0
+    for monomial, coefficient in left.terms if isinstance(left, Expr) else ():
+        term: Dim = coefficient
+        for atom in monomial:
+            value: Dim = Expr((((atom,), 1),))
+            if atom.name == "mod" and atom.args:
+                value = atom.args[0] - floordiv(*atom.args) * atom.args[1]
+            term = term * value
+        spelled = spelled + term
+    even = _multiple(spelled, right) is not None
+    if isinstance(right, int) and isinstance(spelled, Expr):
+        even = all(coefficient % right == 0 for _, coefficient in spelled.terms)
+    return spelled if even else left
+
+
+def _multiple(left: Dim, right: Dim) -> int | None:
+    """How many times ``right`` the expression ``left`` is; None when that is no whole number."""
+    if not isinstance(left, Expr) or not isinstance(right, Expr):
+        return None
+    times = left.terms[0][1] // right.terms[0][1]
+    return times if right * times == left else None
+
+
 def mod(left: Dim, right: Dim) -> Dim:
     """``left % right``.
 
@@ -192,7 +232,9 @@ def mod(left: Dim, right: Dim) -> Dim:
     _check_divisor(right)
     if isinstance(left, int) and isinstance(right, int):
         return left % right
-    if left == right:
+    if isinstance(left, Expr):
+        left = _without_mods(left, right)
+    if _multiple(left, right) is not None:
         return 0
     if isinstance(right, int) and isinstance(left, Expr):
         rest = _normal({m: c % right for m, c in left.terms if c % right})

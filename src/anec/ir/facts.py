@@ -201,6 +201,12 @@ def _join(ranges: list[Range]) -> Range:
     return Range(min(r.lower for r in ranges), max(r.upper for r in ranges), all(r.finite for r in ranges))
 
 
+def _counted(ranges: list[Range]) -> Range:
+    """Numbers from a start up to an end."""
+    end, start, step = ranges
+    return Range(start.lower, max(start.lower, end.upper), start.finite) if step.lower >= 0 else ANYTHING
+
+
 def _square(ranges: list[Range]) -> Range:
     return Range(0.0, math.inf, False)
 
@@ -223,6 +229,7 @@ _BY_ROOT: dict[str, Callable[[list[Range]], Range]] = {
         "max_pool reduce_max reduce_min reduce_mean expand identity split split_with_sizes".split(),
         _same,
     ),
+    "range_1d": _counted,
     "concat": _join,
     "cat": _join,
     "stack": _join,

@@ -96,6 +96,14 @@ class Pattern:
     def of_op(self, defn: OpDef, args: tuple[object, ...], kwargs: dict[str, object]) -> Pattern:
         raise NotImplementedError
 
+    def __getitem__(self, index: int) -> Pattern:
+        """The pattern of one result of an op with several."""
+        raise NotImplementedError
+
+    def named(self, name: str) -> Pattern:
+        """The same pattern, which also binds the matched value to ``name``."""
+        raise NotImplementedError
+
 
 Operand = Union["Value", Literal, None]
 OperandLike = Union["Value", float, int, bool, Literal, None, Sequence[Any]]

@@ -14,7 +14,7 @@ from anec.ir.opdef import Kind, OpDef, Operand
 from anec.ir.printer import MAGIC
 from anec.ir.reading import LineReader, parse_type
 from anec.ir.signature import Port, PortKind
-from anec.ir.types import DTYPES, DType, TensorType, Type
+from anec.ir.types import DTYPES, DType, TensorType, Type, tensor_type
 from anec.ir.weights import FileData, Weight
 
 
@@ -79,13 +79,20 @@ class _Parser(LineReader):
 
     def dims(self, module: Module) -> None:
         for part in self.line.strip().removeprefix("dims").split(","):
-            match = re.fullmatch(r"\s*([A-Za-z_]\w*) in (\d+)\.\.(\d*)\s*", part)
+            match = re.fullmatch(r"\s*([A-Za-z_]\w*) in (\d+)\.\.(\d*)(?: default (\d+))?(?: only ([\d|]+))?\s*", part)
             if match is None:
                 raise self.error(f"cannot read {part.strip()!r}", "write `dims S in 1..512`")
-            name, lower, upper = match.groups()
+            name, lower, upper, default, only = match.groups()
             if upper and int(upper) < int(lower):
                 raise self.error(f"{name} has no size in {lower}..{upper}")
-            module.dims[name] = Bounds(int(lower), int(upper) if upper else None)
+            if default and not int(lower) <= int(default) <= int(upper or default):
+                raise self.error(f"the default {default} of {name} is not in {lower}..{upper}")
+            module.dims[name] = Bounds(
+                int(lower),
+                int(upper) if upper else None,
+                int(default) if default else None,
+                tuple(int(size) for size in (only or "").split("|") if size),
+            )
 
     def reference(self, module: Module) -> None:
         name = self.string()
@@ -303,10 +310,22 @@ class _Parser(LineReader):
             PortKind(kind),
             float(scale),  # type: ignore[arg-type]  # checked above
             tuple(float(number) for number in bias),  # type: ignore[arg-type]  # checked above
+            self.shapes(extras.get("shapes", ()), type_),
         )
 
+    def shapes(self, given: Attr, type_: Type) -> tuple[tuple[int, ...], ...]:
+        """The shapes listed for a port."""
+        found = tuple(
+            tuple(size for size in shape if isinstance(size, int) and not isinstance(size, bool))
+            for shape in (given if isinstance(given, tuple) else (given,))
+            if isinstance(shape, tuple)
+        )
+        if found != given or any(len(shape) != len(tensor_type(type_).shape) for shape in found):
+            raise self.error(f"{format_attr(given)} are no shapes of {type_}", "write shapes=[[1, 3, 480, 640], ...]")
+        return found
 
-_PORT_WORDS = frozenset({"name", "path", "type", "boundary", "kind", "scale", "bias"})
+
+_PORT_WORDS = frozenset({"name", "path", "type", "boundary", "kind", "scale", "bias", "shapes"})
 
 
 def _is_number(value: Attr) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from anec.ir.attrs import Literal, format_attr, format_text
+from anec.ir.dims import Bounds
 from anec.ir.graph import Graph, Module, Op, Value
 from anec.ir.opdef import Kind
 from anec.ir.signature import Port, PortKind
@@ -33,7 +34,7 @@ def print_module(module: Module, references: Mapping[str, Reference] | None = No
     """
     head = [MAGIC, f"module target={module.target}"]
     if module.dims:
-        head.append("dims " + ", ".join(f"{name} in {bounds}" for name, bounds in module.dims.items()))
+        head.append("dims " + ", ".join(_dim(name, bounds) for name, bounds in module.dims.items()))
     head += [f"meta {format_text(key)} = {format_text(value)}" for key, value in module.meta.items()]
     for name, reference in (references or {}).items():
         weight = module.weights.get(name)
@@ -42,6 +43,12 @@ def print_module(module: Module, references: Mapping[str, Reference] | None = No
             head.append(f"weight {format_text(name)} : {weight.type} @ {place}")
     blocks = ["\n".join(head), *(print_graph(graph) for graph in module.functions.values())]
     return "\n\n".join(blocks) + "\n"
+
+
+def _dim(name: str, bounds: Bounds) -> str:
+    default = "" if bounds.default is None else f" default {bounds.default}"
+    only = " only " + "|".join(map(str, bounds.only)) if bounds.only else ""
+    return f"{name} in {bounds}{default}{only}"
 
 
 def print_graph(graph: Graph, *, origins: bool = True) -> str:
@@ -85,6 +92,8 @@ def _port(name: str, type_: Type, port: Port | None, value_name: str | None) -> 
         extras.append(f"scale={port.scale!r}")
     if port.bias:
         extras.append(f"bias={format_attr(port.bias)}")
+    if port.shapes:
+        extras.append(f"shapes={format_attr(port.shapes)}")
     return text + (f" {{{', '.join(extras)}}}" if extras else "")
 
 

@@ -28,6 +28,7 @@ class Port:
         kind: tensor, image or state.
         scale: an image's factor, applied before ``bias``.
         bias: an image's offset a channel.
+        shapes: the only shapes an input may have; of several inputs with lists, those at one place.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Port:
     kind: PortKind = PortKind.TENSOR
     scale: float = 1.0
     bias: tuple[float, ...] = ()
+    shapes: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(slots=True)

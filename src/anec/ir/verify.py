@@ -176,22 +176,23 @@ def _verify_types(op: Op, bounds: Mapping[str, Bounds]) -> None:
     except AnecError as error:
         raise _fail(op, f"{op.name} does not type: {error.message}") from error
     recorded = tuple(result.type for result in op.results)
-    if len(inferred) != len(recorded) or not all(_agree(a, b, bounds) for a, b in zip(inferred, recorded, strict=True)):
+    if len(inferred) != len(recorded) or not all(agree(a, b, bounds) for a, b in zip(inferred, recorded, strict=True)):
         wanted = ", ".join(map(str, inferred))
         raise _fail(op, f"{op.name} gives {wanted}, recorded is {', '.join(map(str, recorded))}")
 
 
-def _agree(inferred: Type, recorded: Type, bounds: Mapping[str, Bounds]) -> bool:
+def agree(inferred: Type, recorded: Type, bounds: Mapping[str, Bounds]) -> bool:
+    """True when two types are the same for sizes all over the symbols' bounds, however they are spelled."""
     if inferred == recorded:
         return True
     if not isinstance(inferred, TensorType) or not isinstance(recorded, TensorType):
         return False
     if inferred.dtype is not recorded.dtype or inferred.rank != recorded.rank:
         return False
-    return all(_equal(a, b, bounds) for a, b in zip(inferred.shape, recorded.shape, strict=True))
+    return all(same_size(a, b, bounds) for a, b in zip(inferred.shape, recorded.shape, strict=True))
 
 
-def _equal(left: Dim, right: Dim, bounds: Mapping[str, Bounds]) -> bool:
+def same_size(left: Dim, right: Dim, bounds: Mapping[str, Bounds]) -> bool:
     """Equal for sizes all over the symbols' bounds: two spellings of one dimension may have two normal forms."""
     symbols = sorted({name for dim in (left, right) if isinstance(dim, Expr) for name in dim.symbols()})
     if left == right or not symbols:
@@ -209,10 +210,10 @@ def _samples(symbols: list[str], bounds: Mapping[str, Bounds]) -> Iterator[dict[
     for step in range(24):
         sizes = {}
         for number, name in enumerate(symbols):
-            lower, upper = bounds[name].lower, bounds[name].upper
+            lower, upper, only = bounds[name].lower, bounds[name].upper, bounds[name].only
             span = 997 if upper is None else upper - lower
             offsets = (0, span, ((step - 2) * (number + 1) + number) % (span + 1))
-            sizes[name] = lower + offsets[min(step, 2)]
+            sizes[name] = only[(step + number) % len(only)] if only else lower + offsets[min(step, 2)]
         yield sizes
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+from weakref import WeakValueDictionary
 
 from anec.errors import AnecError
 from anec.ir.types import DType, TensorType
@@ -48,11 +49,34 @@ class TensorData:
         return (t.data_ptr(), t.storage_offset(), tuple(t.shape), tuple(t.stride()), str(t.dtype))
 
 
+class _MappedFile:
+    """The bytes of a file, mapped copy-on-write: a kernel that wrote into them could not reach the file."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        import torch
+
+        self.bytes = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
+
+
+# Files in use, by place and version: mapped once, however many weights they hold.
+_MAPPED: WeakValueDictionary[tuple[object, ...], _MappedFile] = WeakValueDictionary()
+
+
+def _mapped_file(path: Path) -> _MappedFile:
+    status = path.stat()
+    key = (str(path.absolute()), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    found = _MAPPED.get(key)
+    if found is None:
+        found = _MAPPED[key] = _MappedFile(path, status.st_size)
+    return found
+
+
 class FileData:
     """A weight that is a slice of a file, little-endian and dense, mapped on first use."""
 
     def __init__(self, path: Path, offset: int, type_: TensorType) -> None:
         self.path, self.offset, self.type = path, offset, type_
+        self._file: _MappedFile | None = None
 
     @cached_property
     def _mapped(self) -> torch.Tensor:
@@ -65,8 +89,8 @@ class FileData:
         end = self.offset + count * dtype.itemsize
         if not self.path.is_file() or self.path.stat().st_size < end:
             raise AnecError(f"the weights file {self.path} is missing or too short (need {end} bytes)")
-        # shared=False maps copy-on-write: a kernel that wrote into it could not reach the file.
-        raw = torch.from_file(str(self.path), shared=False, size=end, dtype=torch.uint8)[self.offset : end]
+        self._file = _mapped_file(self.path)  # held here, so that other weights find it
+        raw = self._file.bytes[self.offset : end]
         if raw.data_ptr() % dtype.itemsize:
             raw = raw.clone()
         return raw.view(dtype).reshape(self.type.static_shape)

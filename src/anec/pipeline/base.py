@@ -76,9 +76,7 @@ class Context:
         for name, times in statistics.fired.items():
             self.fired[name] = self.fired.get(name, 0) + times
         for name, miss in statistics.misses.items():
-            known = self.misses.get(name)
-            if known is None or miss.depth > known.depth:
-                self.misses[name] = miss
+            self.misses.setdefault(name, Miss()).deepen(miss)
         return statistics
 
 

@@ -9,16 +9,16 @@ import torch
 
 from anec.check.fidelity import Close, Lossy
 from anec.check.metrics import Metric, compare_outputs, worst
-from anec.check.numerics import at_boundary, compare_in_order
+from anec.check.numerics import compare_in_order, run_functions
 from anec.check.rewrites import check_rewrite
-from anec.errors import CheckError
+from anec.errors import AnecError, CheckError
+from anec.ir.facts import Facts
 from anec.ir.graph import Module
 from anec.ir.types import DType
 from anec.pipeline.base import Pass
 from anec.pipeline.manager import Instrument, PassReport, Report
 from anec.pipeline.spec import Steps
 from anec.reference.call import DOUBLE
-from anec.reference.evaluate import evaluate
 from anec.rewrite.driver import Rewrite
 
 
@@ -46,16 +46,32 @@ class CheckRewrites(Instrument):
     def __init__(self, seed: int = 0, draws: int = 2) -> None:
         self.seed, self.draws = seed, draws
         self.counts = Counts()
+        # Kept through a pass: each rewrite forgets only what it changed.
+        self.facts: dict[str, Facts] = {}
 
     def rewritten(self, pass_: Pass, rewrite: Rewrite, module: Module) -> None:
         if isinstance(pass_.fidelity, Lossy):
             self.counts.skip("lossy pass")
             return
-        reason = check_rewrite(rewrite, module, pass_.fidelity, seed=self.seed, draws=self.draws)
+        facts = self.facts.get(rewrite.graph.name)
+        if facts is None or facts.graph is not rewrite.graph:
+            facts = self.facts[rewrite.graph.name] = Facts(rewrite.graph)
+        reason = check_rewrite(rewrite, module, pass_.fidelity, seed=self.seed, draws=self.draws, facts=facts)
         if reason:
             self.counts.skip(reason)
         else:
             self.counts.checked += 1
+
+    def after(self, pass_: Pass, report: PassReport, module: Module) -> None:
+        self._close()
+
+    def failed(self, pass_: Pass, index: int, module: Module, error: AnecError) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        for facts in self.facts.values():
+            facts.close()
+        self.facts = {}
 
     def finish(self, module: Module, report: Report) -> None:
         report.checks["rewrites"] = {"checked": self.counts.checked, "unchecked": self.counts.unchecked}
@@ -72,27 +88,25 @@ class CheckNumerics(Instrument):
     Args:
         inputs: a tensor for each input by public name.
         reference: eager PyTorch's outputs, for the lifted program; None skips that comparison.
+        at: which of a flexible program's sizes the inputs have; empty for the example's.
     """
 
     def __init__(
-        self, inputs: Mapping[str, torch.Tensor], reference: Mapping[str, torch.Tensor] | None = None
+        self, inputs: Mapping[str, torch.Tensor], reference: Mapping[str, torch.Tensor] | None = None, at: str = ""
     ) -> None:
-        self.inputs, self.reference = dict(inputs), reference
+        self.inputs, self.reference, self.at = dict(inputs), reference, at
         self.rows: list[dict[str, object]] = []
 
     def start(self, module: Module, steps: Steps) -> None:
-        self.outputs = self.run(module)
+        self.outputs = run_functions(module, self.inputs)
         if self.reference is not None:
             metrics = compare_outputs(self.outputs, self.reference)
             self.judge("input", metrics, FLOAT32_REL, None)
 
-    def run(self, module: Module) -> dict[str, torch.Tensor]:
-        return evaluate(module, at_boundary(module, self.inputs))
-
     def after(self, pass_: Pass, report: PassReport, module: Module) -> None:
         if not report.changed:
             return
-        after = self.run(module)
+        after = run_functions(module, self.inputs)
         metrics = compare_in_order(after, self.outputs)
         fidelity = pass_.fidelity
         if isinstance(fidelity, Lossy):
@@ -104,7 +118,7 @@ class CheckNumerics(Instrument):
             rel = max(FLOAT32_REL, fidelity.rtol) if isinstance(fidelity, Close) else FLOAT32_REL
             half = any(v.tensor.dtype is DType.F16 for op in module.ops() for v in op.results)
             self.judge(report.spec, metrics, None if half else rel, FLOAT16_PSNR if half else None)
-        self.rows.append({"pass": report.spec, **worst(metrics).as_json()})
+        self.rows.append({"pass": report.spec, **({"at": self.at} if self.at else {}), **worst(metrics).as_json()})
         self.outputs = after
 
     def judge(self, name: str, metrics: list[Metric], rel: float | None, psnr: float | None) -> None:
@@ -113,14 +127,15 @@ class CheckNumerics(Instrument):
             if far and not (metric.void and metric.max_abs < 1e-6):
                 wanted = f"rel at most {rel:g}" if rel is not None else f"psnr at least {psnr:g} dB"
                 raise CheckError(
-                    f"behind {name} the output {metric.name!r} is off: "
+                    f"behind {name} the output {metric.name!r} is off{' at ' + self.at if self.at else ''}: "
                     + (metric.problem or f"rel {metric.rel:.3g}, psnr {metric.psnr:.1f} dB")
                     + f"; wanted {wanted}",
                     hint="--check=rewrites blames the rule; `anec check` names the first value that differs",
                 )
 
     def finish(self, module: Module, report: Report) -> None:
-        report.checks["numerics"] = self.rows
+        earlier = report.checks.get("numerics")
+        report.checks["numerics"] = [*earlier, *self.rows] if isinstance(earlier, list) else self.rows
 
 
 class MeasureLoss(Instrument):
@@ -131,13 +146,13 @@ class MeasureLoss(Instrument):
 
     def before(self, pass_: Pass, index: int, module: Module) -> None:
         if isinstance(pass_.fidelity, Lossy):
-            self.outputs = evaluate(module, at_boundary(module, self.inputs), precision=DOUBLE)
+            self.outputs = run_functions(module, self.inputs, DOUBLE)
 
     def after(self, pass_: Pass, report: PassReport, module: Module) -> None:
         fidelity = pass_.fidelity
         if not isinstance(fidelity, Lossy) or not report.changed:
             return
-        metrics = compare_in_order(evaluate(module, at_boundary(module, self.inputs), precision=DOUBLE), self.outputs)
+        metrics = compare_in_order(run_functions(module, self.inputs, DOUBLE), self.outputs)
         if fidelity.measure == "psnr":
             report.loss = min(metric.psnr for metric in metrics)
             kept = report.loss >= fidelity.at_least

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from anec.pipeline.store import WeightStore, write_whole
 from anec.rewrite.driver import RewriteRecord
 
 DumpWhen = Literal["change", "all", "failure"]
+# How a list ends in JSON with an indent.
+_END = "\n]\n"
 
 
 class Verify(Instrument):
@@ -148,6 +151,7 @@ class Dump(Trace):
         self.index: list[dict[str, Any]] = []
         self.previous: str | None = None
         self.previous_name = ""
+        self.traced = 0
 
     def start(self, module: Module, steps: Steps) -> None:
         try:
@@ -248,7 +252,19 @@ class Dump(Trace):
         index = {"version": 1, "passes": self.index}
         with self._writing():
             write_whole(self.folder / "index.json", json.dumps(index, indent=1) + "\n")
-            write_whole(self.folder / "trace.json", json.dumps(self.records, indent=1) + "\n")
+            self._extend_trace()
+
+    def _extend_trace(self) -> None:
+        """Add the records since the last flush; the file grows with them, and is whole each time."""
+        path, new = self.folder / "trace.json", self.records[self.traced :]
+        text = json.dumps(new, indent=1) + "\n"
+        if not self.traced:
+            write_whole(path, text)
+        elif new:
+            with path.open("r+b") as file:
+                file.seek(-len(_END), os.SEEK_END)
+                file.write(("," + text[1:]).encode())
+        self.traced = len(self.records)
 
     def finish(self, module: Module, report: Report) -> None:
         if self.when != "failure":

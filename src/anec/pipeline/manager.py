@@ -14,6 +14,7 @@ from anec.ir.graph import Graph, Module, Op
 from anec.pipeline.base import Context, Lossy, Pass
 from anec.pipeline.spec import FixStep, Steps, flatten
 from anec.rewrite.driver import Rewrite, RewriteRecord
+from anec.rewrite.match import Miss
 
 _FIX_LIMIT = 16
 
@@ -204,7 +205,7 @@ class Manager:
             self._check_facts(pass_, pass_.ensures, module, "ensures")
             report.ops_after = _count(module)
             report.changed = changes.count > 0 or _boundary(module) != signature
-            self._summarise(report, contexts)
+            self._summarise(report, pass_, contexts)
             self._note_dialects(pass_, report, module)
             for instrument in self.instruments:
                 instrument.after(pass_, report, module)
@@ -225,7 +226,7 @@ class Manager:
             instrument.failed(pass_, index, module, error)
 
     def _context(self, module: Module, graph: Graph, pass_: Pass, contexts: list[Context]) -> Context:
-        context = Context(module, graph, self.inputs)
+        context = Context(module, graph, self._inputs_of(module, graph))
         places: dict[str, list[str]] = {}
         context.places = places
         rewriters = [i for i in self.instruments if i.wants_rewrites]
@@ -248,7 +249,14 @@ class Manager:
         contexts.append(context)
         return context
 
-    def _summarise(self, report: PassReport, contexts: Sequence[Context]) -> None:
+    def _inputs_of(self, module: Module, graph: Graph) -> dict[str, Any] | None:
+        if self.inputs is None:
+            return None
+        from anec.check.numerics import inputs_of
+
+        return inputs_of(module, graph.name, self.inputs)
+
+    def _summarise(self, report: PassReport, pass_: Pass, contexts: Sequence[Context]) -> None:
         for context in contexts:
             for name, times in context.fired.items():
                 report.fired[name] = report.fired.get(name, 0) + times
@@ -256,17 +264,16 @@ class Manager:
                 known = report.places.setdefault(name, [])
                 known.extend(place for place in places if place not in known)
             report.notes.extend(note for note in context.notes if note not in report.notes)
-            for name, miss in context.misses.items():
-                # Where a rule fires elsewhere, a root that fits alone is not near: often it is part of a match.
-                if miss.reason and (miss.depth > 1 or name not in context.fired):
-                    report.misses[name] = str(miss)
+        report.misses = _near(pass_, contexts)
 
     def _note_dialects(self, pass_: Pass, report: PassReport, module: Module) -> None:
         wanted = pass_.works_on()
         if wanted is None or report.fired or not pass_.rules:
             return
         present = {op.defn.dialect for op in module.ops()}
-        if present and not present & wanted:
+        # A model may hold no op that is raised to nn: then a pass on those has nothing to do, at its right place.
+        early = {"aten", "nn"}
+        if present and not present & (wanted | early if wanted & early else wanted):
             report.notes.append(
                 f"{pass_.name} works on {', '.join(sorted(wanted))}; the module holds {', '.join(sorted(present))}"
             )
@@ -279,6 +286,22 @@ class Manager:
                 wanted = _FACT_WORDS.get(name, f"`{name}`, which does not hold")
                 hint = _FACT_HINTS.get(name)
                 raise AnecError(f"{pass_.name} {verb} {wanted}", window=_broken(name, module), hint=hint)
+
+
+def _near(pass_: Pass, contexts: Sequence[Context]) -> dict[str, str]:
+    """What is worth telling of the rules that did not fire, the deepest first.
+
+    A root that fits alone is near to nothing, except in a pass that somebody is writing: one that is not
+    anec's own, and a rule of it that has not fired at all.
+    """
+    deepest: dict[str, Miss] = {}
+    for context in contexts:
+        for name, miss in context.misses.items():
+            deepest.setdefault(name, Miss()).deepen(miss)
+    fired = {name for context in contexts for name in context.fired}
+    own = type(pass_).__module__.partition(".")[0] == "anec"
+    told = [(n, m) for n, m in deepest.items() if m.reason and (m.depth > 1 or not (own or n in fired))]
+    return {name: str(miss) for name, miss in sorted(told, key=lambda item: -item[1].depth)}
 
 
 def _broken(fact: str, module: Module) -> str | None:

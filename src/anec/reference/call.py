@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,6 +12,7 @@ from typing import Any
 
 import torch
 import torch._refs
+from torch._subclasses.fake_tensor import FakeTensor
 
 from anec import reference
 from anec.errors import UnsupportedError
@@ -17,6 +20,7 @@ from anec.ir.attr_types import attr_dtype, domain_dtypes, first_number, round_ha
 from anec.ir.attrs import Attr, Literal
 from anec.ir.dims import Expr
 from anec.ir.graph import Op, Value
+from anec.ir.known_sizes import known_sizes
 from anec.ir.opdef import Kind, Param
 from anec.ir.types import DType
 from anec.ir.weights import torch_dtype
@@ -27,6 +31,9 @@ SHAPE_LIKE = frozenset(
     "shape begin end stride size pad reps k one_hot_vector_size target_size_height target_size_width start step "
     "axis axes begins ends end_masks".split()
 )
+# Those of them that a program may compute.
+_COMPUTED = SHAPE_LIKE & frozenset("shape begin end size pad reps start step".split())
+_UNINITIALISED = frozenset("empty empty_like empty_strided empty_permuted new_empty new_empty_strided".split())
 _MIL_FLOATS = {"fp16": "fp64", "fp32": "fp64"}
 # Values have no strides in the IR (memory formats are dropped), so a view is a reshape.
 _STRIDE_FREE = {"aten.view.default": "aten.reshape.default", "aten._unsafe_view.default": "aten.reshape.default"}
@@ -72,6 +79,8 @@ def torch_op(name: str) -> Callable[..., Any]:
         UnsupportedError: the installed torch has no such op.
     """
     library, packet, overload = name.split(".")
+    if library == "torchvision" and importlib.util.find_spec(library) is not None:
+        importlib.import_module(library)  # which registers its ops
     try:
         found = getattr(getattr(getattr(torch.ops, library), packet), overload)
     except AttributeError:
@@ -135,7 +144,13 @@ def kernel_arguments(
     positional, keywords = _torch_arguments(op, tensors, precision, sizes)
     if sizes and op.name in _SIZE_FREE:
         return _SIZE_FREE[op.name], positional, keywords
-    return torch_op(_STRIDE_FREE.get(op.name, op.name)), positional, keywords
+    function = torch_op(_STRIDE_FREE.get(op.name, op.name))
+    return _zeroed(function) if op.defn.root in _UNINITIALISED else function, positional, keywords
+
+
+def _zeroed(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Memory that torch leaves as it was is zeros here, as the lowering has it."""
+    return lambda *args, **kwargs: function(*args, **kwargs).zero_()
 
 
 def _pad(x: torch.Tensor, pad: Any, mode: str = "constant", value: float | None = None) -> torch.Tensor:
@@ -149,6 +164,15 @@ _SIZE_FREE: Mapping[str, Callable[..., Any]] = {
     "aten.constant_pad_nd.default": torch._refs.constant_pad_nd,
     "aten.pad.default": _pad,
 }
+
+
+def computed_shapes(op: Op) -> list[Value]:
+    """The values that tell ``op`` a shape; inference asks what is known of their numbers."""
+    if op.defn.dialect != "mil":
+        return []
+    names = [name for name in op.defn.by_name if name in _COMPUTED and op.defn.by_name[name].kind is Kind.OPERAND]
+    operands = (op.operand(name) for name in names)
+    return [operand for operand in operands if isinstance(operand, Value)]
 
 
 def _named_arguments(
@@ -166,7 +190,10 @@ def _named_arguments(
         given: list[Any] = []
         for operand in operands:
             if isinstance(operand, Value):
-                given.append(tensors[operand])
+                tensor = tensors[operand]
+                computed = param.name in _COMPUTED and op.defn.dialect == "mil" and isinstance(tensor, FakeTensor)
+                known = known_sizes(operand) if computed else None
+                given.append(tensor if known is None else resolved(known, sizes))
             elif isinstance(operand, Literal):
                 shape_like = param.name in SHAPE_LIKE and op.defn.dialect == "mil"
                 plain = resolved(operand.value, sizes)

@@ -16,9 +16,10 @@ from anec.ir.attrs import Attr, Literal, attr_key
 from anec.ir.build import bounds_of
 from anec.ir.dims import Expr
 from anec.ir.graph import Op, Value
+from anec.ir.known_sizes import known_sizes
 from anec.ir.types import DTYPES, DType, StateType, TensorType, Type
 from anec.ir.weights import _TORCH_NAMES, torch_dtype
-from anec.reference.call import Sizes, kernel_arguments
+from anec.reference.call import Sizes, computed_shapes, kernel_arguments
 
 # Shared by all compilations of a process; forgotten when full, so that a long-lived one does not grow.
 _MEMO: dict[tuple[object, ...], tuple[Type, ...]] = {}
@@ -51,8 +52,9 @@ def _key(op: Op) -> tuple[object, ...]:
     # Lists of operands are flat; their lengths tell them apart.
     lengths = tuple(len(op.slot(param.name)) for param in op.defn.operand_params)
     attrs = tuple(sorted((name, attr_key(value)) for name, value in op.attrs.items()))
+    sizes = tuple(str(known_sizes(operand)) for operand in computed_shapes(op))
     # A plugin may replace a kernel; some kernels of torch's follow its default dtype.
-    return (op.name, reference.lookup(op.name), torch.get_default_dtype(), operands, lengths, attrs)
+    return (op.name, reference.lookup(op.name), torch.get_default_dtype(), operands, lengths, attrs, sizes)
 
 
 def infer(op: Op) -> tuple[Type, ...]:
@@ -73,8 +75,10 @@ def infer(op: Op) -> tuple[Type, ...]:
 
 
 def symbols_of(op: Op) -> set[str]:
-    """The dimension symbols in the types, literals and attributes an op is given."""
+    """The dimension symbols in the types, literals, attributes and computed shapes an op is given."""
     found: set[str] = set()
+    for shape in computed_shapes(op):
+        found |= _symbols_in(known_sizes(shape))
     for operand in op.operands:
         if isinstance(operand, Value):
             if not operand.tensor.is_static:

@@ -14,6 +14,7 @@ from anec.ir.graph import Graph, Module, Op, Value
 from anec.ir.opdef import Effect
 from anec.ir.printer import print_op, window
 from anec.ir.types import narrowed
+from anec.ir.verify import agree
 from anec.rewrite.match import Match, Miss
 from anec.rewrite.pattern import depth
 from anec.rewrite.rule import Reject, Replacement, Rule
@@ -166,7 +167,7 @@ class _Run:
         root = roots[0]
         anchor = _anchor(found, roots)
         if anchor is None:
-            miss.at(len(found.ops), "what stands between its roots uses them", root, root)
+            miss.at(found.depth, "what stands between its roots uses them", root, root)
             return False
         name = root.results[0].name if root.results else root.defn.root
         builder = Builder(self.graph, before=anchor, origin=root.origin.by(rule.name), site=name)
@@ -179,7 +180,8 @@ class _Run:
         except (Reject, UnsupportedError) as declined:
             # An unsupported op is not the end: another rule may take it, and all that is left is reported at once.
             self.undo(builder)
-            miss.at(len(found.ops), _reason(declined), root, root)
+            followed = declined.followed if isinstance(declined, Reject) else 0
+            miss.at(found.depth + followed, _reason(declined), root, root)
             return False
         except AnecError as error:
             error.window = error.window or window(root)
@@ -274,7 +276,12 @@ class _Run:
             )
         for before, after in zip(old, new, strict=False):
             wanted = narrowed(before.type) if self.rewriter.narrow else before.type
-            if after.type not in (wanted, before.type) and (before.uses or before.is_output):
+            if after.type in (wanted, before.type) or not (before.uses or before.is_output):
+                continue
+            if agree(after.type, wanted, self.rewriter.module.dims):
+                # Two spellings of a size: the one that was read off the model is the shorter.
+                after.type = wanted
+            else:
                 raise AnecError(
                     f"the rule {rule.name} replaced %{before.name}: {before.type} by {after.type}",
                     where=root.origin.place,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from anec.ir.attrs import Attr, Literal, format_attr, same_attr
 from anec.ir.facts import is_constant, scalar_of
@@ -17,41 +17,59 @@ Captured = Value | Literal | Attr | tuple[Operand, ...]
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What a pattern matched: the captures by name, and the ops in matching order, root first."""
+    """What a pattern matched: captures by name, ops in matching order, root first, how many constants."""
 
     captures: dict[str, Captured]
     ops: tuple[Op, ...]
+    constants: int = 0
+
+    @property
+    def depth(self) -> int:
+        """How many ops and constants matched."""
+        return len(self.ops) + self.constants
 
     def bind(self, name: str, captured: Captured) -> Match | None:
         """With one more capture; None when the name is bound to something else."""
         if name in self.captures:
             return self if same_capture(self.captures[name], captured) else None
-        return Match({**self.captures, name: captured}, self.ops)
+        return replace(self, captures={**self.captures, name: captured})
+
+    def with_constant(self) -> Match:
+        """With one more constant."""
+        return replace(self, constants=self.constants + 1)
+
+
+# So many places of one near miss are told.
+_PLACES = 4
 
 
 @dataclass(slots=True)
 class Miss:
-    """The deepest partial match of a rule: how many ops matched, where it ended and why."""
+    """The deepest partial match of a rule: how many ops and constants matched, why it ended, and where."""
 
     depth: int = 0
     reason: str = ""
-    place: str = ""
-    site: str = ""
+    places: dict[str, None] = field(default_factory=dict)
 
     def at(self, depth: int, reason: str, op: Op | None, root: Op) -> None:
         """Remember a failure if it is deeper than the one known."""
         if depth > self.depth:
             self.depth, self.reason = depth, reason
-            self.place = (op or root).origin.place or root.origin.place
-            self.site = root.results[0].name if root.results else root.name
+            site = root.results[0].name if root.results else root.name
+            self.places = {(op or root).origin.place or root.origin.place or f"%{site}": None}
 
     def deepen(self, other: Miss) -> None:
-        """Take over ``other`` if it is deeper."""
+        """Take over ``other`` if it is deeper, and its places if it is the same."""
         if other.depth > self.depth:
-            self.depth, self.reason, self.place, self.site = other.depth, other.reason, other.place, other.site
+            self.depth, self.reason, self.places = other.depth, other.reason, dict(other.places)
+        elif (other.depth, other.reason) == (self.depth, self.reason):
+            self.places.update(other.places)
 
     def __str__(self) -> str:
-        return f"{self.reason} at {self.place or '%' + self.site}" if self.reason else ""
+        if not self.reason:
+            return ""
+        told = ", ".join(list(self.places)[:_PLACES])
+        return f"{self.reason} at {told}" + (f" and {len(self.places) - _PLACES} more" * (len(self.places) > _PLACES))
 
 
 class _Matcher:
@@ -65,7 +83,7 @@ class _Matcher:
 
     def fail(self, so_far: Match, reason: str, op: Op | None = None) -> None:
         if self.miss is not None and so_far.ops:
-            self.miss.at(len(so_far.ops), reason, op, self.root)
+            self.miss.at(so_far.depth, reason, op, self.root)
 
     def operand(self, pattern: Base, operand: Operand, so_far: Match) -> Iterator[Match]:
         match pattern:
@@ -82,7 +100,7 @@ class _Matcher:
                 yield so_far
             case _:
                 if _fits(pattern, operand):
-                    yield so_far
+                    yield so_far if isinstance(pattern, Absent) else so_far.with_constant()
                 else:
                     place = operand.op if isinstance(operand, Value) else None
                     self.fail(so_far, f"wanted {_wanted(pattern)}, got {_show(operand)}", place)
@@ -110,7 +128,7 @@ class _Matcher:
         if bound is None:
             self.fail(so_far, f"{pattern.name} is {_show(operand)} here and another value elsewhere")
         else:
-            yield bound
+            yield bound.with_constant() if pattern.constant else bound
 
     def op(self, pattern: OpPattern, op: Op, so_far: Match, value: Value | None) -> Iterator[Match]:
         if op.defn is not pattern.defn and op.name != pattern.defn.name:
@@ -119,7 +137,7 @@ class _Matcher:
         if so_far.ops and op.defn.effects is not Effect.NONE:
             self.fail(so_far, f"{op.name} has effects, so it cannot be matched inside a pattern", op)
             return
-        entered = Match(so_far.captures, (*so_far.ops, op) if op not in so_far.ops else so_far.ops)
+        entered = so_far if op in so_far.ops else replace(so_far, ops=(*so_far.ops, op))
         if pattern.capture is not None:
             named = entered.bind(pattern.capture, value or op.results[0])
             if named is None:
@@ -134,7 +152,7 @@ class _Matcher:
             return
         pairs, with_attrs = found
         yield from self.all(pairs, with_attrs)
-        if _symmetric(op):
+        if symmetric(op):
             left, right = (param.name for param in op.defn.operand_params[:2])
             wanted = {**pattern.operands}
             swapped = {left: wanted.pop(right, None), right: wanted.pop(left, None)}
@@ -264,7 +282,7 @@ def _fits(pattern: Base, operand: Operand) -> bool:
     return isinstance(pattern, Absent) and operand is None
 
 
-def _symmetric(op: Op) -> bool:
+def symmetric(op: Op) -> bool:
     """True when the first two operands may be swapped (``aten.add`` with an alpha scales only the second)."""
     return op.defn.commutative and len(op.operands) >= 2 and not any(
         not same_attr(value, op.defn.by_name[name].default) for name, value in op.attrs.items()

@@ -20,14 +20,20 @@ _SPECIAL = frozenset({"op", "ops", "opts", "ctx"})
 class Reject(Exception):
     """Raised by :func:`reject`; the driver takes it as "this rule does not apply here"."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, followed: int = 0) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.followed = followed
 
 
-def reject(reason: str) -> NoReturn:
-    """Decline a match from inside a rule; the reason is reported as a near miss."""
-    raise Reject(reason)
+def reject(reason: str, *, followed: int = 0) -> NoReturn:
+    """Decline a match from inside a rule; the reason is reported as a near miss.
+
+    Args:
+        reason: what does not fit.
+        followed: how many ops the rule itself recognised beyond its pattern; the deepest miss is told.
+    """
+    raise Reject(reason, followed)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -77,10 +83,11 @@ class Rule:
             for found in match(patterns[0], candidate):
                 if all(same_capture(found.captures.get(name), so_far.captures[name]) for name in shared):
                     ops = dict.fromkeys((*so_far.ops, *found.ops))
-                    joined = Match({**so_far.captures, **found.captures}, tuple(ops))
+                    count = so_far.constants + found.constants
+                    joined = Match({**so_far.captures, **found.captures}, tuple(ops), count)
                     yield from self._further_roots(joined, (*roots, candidate), patterns[1:], miss)
         if miss is not None:
-            miss.at(len(so_far.ops), f"no {' or '.join(sorted(names))} beside it fits", roots[0], roots[0])
+            miss.at(so_far.depth, f"no {' or '.join(sorted(names))} beside it fits", roots[0], roots[0])
 
     def apply(self, found: Match, roots: tuple[Op, ...], opts: object, ctx: object) -> Replacement:
         """Build the replacement.

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anec.errors import UnsupportedError
+from anec.errors import AnecError, UnsupportedError
 from anec.testing import DECLARED, check_lowering
 from lowering import SPECIAL, TARGETS, Case, bools, case, floats, integers, op_names
 
@@ -174,3 +174,18 @@ def test_select_has_the_whole_shape_in_one_of_its_branches() -> None:
         (select,) = (op for op in module.main.ops() if op.defn.root == "select")
         shapes = [operand.shape for operand in select.operands[1:] if hasattr(operand, "shape")]
         assert torch.broadcast_shapes(*shapes) == (2, 3)
+
+
+def test_the_extremes_of_int64_are_those_of_int32() -> None:
+    """What torch fills in where nothing is beyond; any other number beyond int32 is an error."""
+    x, low, high = torch.tensor([3, -4]), torch.iinfo(torch.int64).min, torch.iinfo(torch.int64).max
+    check_lowering("aten.minimum.default", x, torch.tensor([high, 2]), weights=["other"])
+    check_lowering("aten.maximum.default", x, torch.tensor([2, low]), weights=["other"])
+    with pytest.raises(AnecError, match="holds 4294967296, beyond int32"):
+        check_lowering("aten.minimum.default", x, torch.tensor([high, 2**32]), weights=["other"])
+
+
+def test_zero_to_a_negative_power() -> None:
+    """Torch has 0 for it, as for every whole number but 1 and -1."""
+    x, y = torch.tensor([0, 1, -1, 2, 3]), torch.tensor([-1, -2, -3, -1, 2])
+    check_lowering("aten.pow.Tensor_Tensor", x, y)

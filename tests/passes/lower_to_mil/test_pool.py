@@ -81,6 +81,9 @@ CASES = [
     case("adaptive_avg_pool2d", floats(1, 3, 8, 6), [8, 6]),
     case("adaptive_avg_pool2d", floats(1, 3, 8, 6), [4, 1]),
     case("adaptive_avg_pool2d", floats(1, 3, 8, 6), [5, 3]),
+    case("adaptive_avg_pool2d", floats(2, 3, 1, 1), [7, 5]),
+    case("adaptive_avg_pool2d", floats(2, 3, 1, 5), [7, 3]),
+    case("adaptive_max_pool2d", floats(2, 3, 1, 1), [3, 7]),
     case("_adaptive_avg_pool2d", floats(1, 3, 8, 6), [1, 1]),
     case("_adaptive_avg_pool3d", floats(1, 3, 8, 6, 4), [3, 4, 2]),
 ]
@@ -107,11 +110,34 @@ def test_unused_indices(count: int) -> None:
     assert op_names(module) == ["max_pool"]
 
 
-def test_used_indices_are_refused_with_a_hint() -> None:
-    with pytest.raises(UnsupportedError, match=r"max_pool2d_with_indices\.default gives are used"):
-        check_lowering("aten.max_pool2d_with_indices.default", floats(1, 3, 8, 8), [2, 2])
-    with pytest.raises(UnsupportedError, match="return_indices=False"):
-        check_lowering("aten.adaptive_max_pool2d.default", floats(1, 3, 8, 8), [2, 2])
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_used_indices(count: int, target: str) -> None:
+    """Whole numbers tie: the first of equals is torch's."""
+    x = integers(2, 3, *SPACE[count]).float()
+    if count > 1:
+        for form in (*FORMS, *DILATED):
+            check_lowering(f"aten.max_pool{count}d_with_indices.default", x, target=target, **wide(form, count))
+    for size in (1, 3, 5, 13):
+        check_lowering(f"aten.adaptive_max_pool{count}d.default", x, [size] * count, target=target)
+        check_lowering(f"aten.adaptive_max_pool{count}d.default", x[0], [size] * count, target=target)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_max_unpool(target: str) -> None:
+    for count, function in ((2, torch.nn.functional.max_pool2d), (3, torch.nn.functional.max_pool3d)):
+        x = floats(2, 3, *SPACE[count])
+        best, places = function(x, 2, return_indices=True)
+        more = ([2] * count, [0] * count) if count == 3 else ()
+        name = f"aten.max_unpool{count}d.default"
+        check_lowering(name, best, places, list(SPACE[count]), *more, target=target)
+        check_lowering(name, best[0], places[0], list(SPACE[count]), *more, target=target)
+
+
+def test_maximum_of_integers() -> None:
+    x = integers(2, 3, 9, 8, low=-(2**30), high=2**30)
+    for form in (*FORMS, *DILATED):
+        check_lowering("aten.max_pool2d_with_indices.default", x, **wide(form, 2))
 
 
 def test_integers_are_refused() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from anec.errors import UnsupportedError
-from anec.testing import check_lowering
+from anec.testing import check_lowering, check_module_lowering, single_op
 from lowering import TARGETS, Case, between, bools, case, floats, integers, op_names
 
 F, N, B = floats(2, 3, 4), integers(2, 3, 4), bools(2, 3, 4)
@@ -108,3 +108,32 @@ def test_the_ops_it_takes(call: Case, ops: list[str]) -> None:
 def test_the_number_of_ops_does_not_grow_with_the_axis() -> None:
     counts = {len(op_names(case("cumprod", between(0.5, 1.5, n), 0).check())) for n in (2, 17, 100)}
     assert len(counts) == 1
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_nanmedian(target: str) -> None:
+    x = floats(4, 5, 3)
+    x[0, :3, 0] = x[1, :, 1] = x[2, 0] = torch.nan
+    for dim in (0, 1, -1):
+        for keepdim in (False, True):
+            module, inputs = single_op("aten.nanmedian.dim", x, dim, keepdim, target=target)
+            # Which of several NaN is found where there is nothing else is not promised.
+            module.main.outputs = module.main.outputs[:1]
+            module.main.signature.outputs = module.main.signature.outputs[:1]
+            check_module_lowering(module, inputs)
+    check_lowering("aten.nanmedian.dim", floats(4, 5), 1, target=target)
+    check_lowering("aten.nanmedian.default", x, target=target)
+    check_lowering("aten.nanmedian.default", integers(7), target=target)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("made", [integers(4, 7), integers(4, 7).float(), bools(3, 5)], ids=["i64", "f32", "bool"])
+def test_mode(made: torch.Tensor, target: str) -> None:
+    for dim in (0, -1):
+        for keepdim in (False, True):
+            values, places = torch.mode(made, dim, keepdim=True)
+            assert torch.equal(made.gather(dim, places), values)
+            module, inputs = single_op("aten.mode.default", made, dim, keepdim, target=target)
+            module.main.outputs = module.main.outputs[:1]
+            module.main.signature.outputs = module.main.signature.outputs[:1]
+            check_module_lowering(module, inputs)

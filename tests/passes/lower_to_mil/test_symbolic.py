@@ -134,6 +134,112 @@ FORMS = {
         "%y = aten.constant_pad_nd.default(%x) {pad=[1, 2], value=0.5} : f32[B,S+3]",
         "f32[B,S+3]",
     ),
+    "pad to a multiple": (
+        "%x: f32[B,S]",
+        '%y = aten.pad.default(%x) {pad=[0, ((-S)%4)], mode="constant"} : f32[B,(3*S)%4+S]',
+        "f32[B,(3*S)%4+S]",
+    ),
+    "pad booleans": (
+        "%x: bool[B,S]",
+        "%y = aten.constant_pad_nd.default(%x) {pad=[1, 2], value=1} : bool[B,S+3]",
+        "bool[B,S+3]",
+    ),
+    "expand by a product": (
+        "%row: f32[1,4], %x: f32[B,S]",
+        "%y = aten.expand.default(%row) {size=[(B*S), -1]} : f32[B*S,4]",
+        "f32[B*S,4]",
+    ),
+    "rows and back": (
+        "%x: f32[B,S,4]",
+        """%a = aten.view.default(%x) {size=[(B*S), 4]} : f32[B*S,4]
+        %y = aten.view.default(%a) {size=[(B), (S), 4]} : f32[B,S,4]""",
+        "f32[B,S,4]",
+    ),
+    "positions": (
+        "%x: f32[B,S]",
+        "%y = aten.arange.start_step() {start=2, end=(2*S), step=2, dtype=i64} : i64[S-1]",
+        "i64[S-1]",
+    ),
+    "a number that is a size": ("%x: f32[B,S]", "%y = aten.mul.Tensor(%x, (S+1)) : f32[B,S]", "f32[B,S]"),
+    "ones": ("%x: f32[B,S]", "%y = aten.full.default() {size=[(S), (B), 3], fill_value=2.5} : f32[S,B,3]", "f32[S,B,3]"),
+    "a causal triangle": (
+        "%x: f32[B,S]",
+        """%a = aten.full.default() {size=[(S), (S)], fill_value=1.0} : f32[S,S]
+        %y = aten.tril.default(%a) {diagonal=-1} : f32[S,S]""",
+        "f32[S,S]",
+    ),
+    "both indices": (
+        "%x: f32[B,S], %i: i64[B,1], %j: i64[1,S]",
+        """%a = aten.mul.Tensor(%i, 0) : i64[B,1]
+        %b = aten.mul.Tensor(%j, 0) : i64[1,S]
+        %y = aten.index.Tensor(%x, [%a, %b]) : f32[B,S]""",
+        "f32[B,S]",
+    ),
+    "the second half": (
+        "%x: f32[B,S]",
+        "%y = aten.slice.Tensor(%x) {dim=1, start=(S//2)} : f32[B,S-S//2]",
+        "f32[B,S-S//2]",
+    ),
+    "the middle": ("%x: f32[B,S]", "%y = aten.select.int(%x) {dim=1, index=(S//2)} : f32[B]", "f32[B]"),
+    "halves": (
+        "%x: f32[B,2*S]",
+        """%a, %b = aten.split_with_sizes.default(%x) {split_sizes=[(S), (S)], dim=1} : f32[B,S], f32[B,S]
+        %y = aten.sub.Tensor(%a, %b) : f32[B,S]""",
+        "f32[B,S]",
+    ),
+    "a roll": ("%x: f32[B,S]", "%y = aten.roll.default(%x) {shifts=[-3], dims=[1]} : f32[B,S]", "f32[B,S]"),
+    "unbiased variance": (
+        "%x: f32[B,S,2]",
+        "%y = aten.var.correction(%x) {dim=[1, 2], correction=1} : f32[B]",
+        "f32[B]",
+    ),
+    "causal attention": (
+        "%q: f32[B,2,S,4]",
+        "%y = nn.attention(%q, %q, %q) {causal=true} : f32[B,2,S,4]",
+        "f32[B,2,S,4]",
+    ),
+    "an average of four": (
+        "%x: f32[B,3,S,5]",
+        "%y = nn.adaptive_avg_pool(%x) {size=[4, 2]} : f32[B,3,4,2]",
+        "f32[B,3,4,2]",
+    ),
+    "group norm": (
+        "%x: f32[B,4,S,S]",
+        "%y = nn.group_norm(%x) {groups=2} : f32[B,4,S,S]",
+        "f32[B,4,S,S]",
+    ),
+    "windows of a padded image": (
+        "%x: f32[B,S,S]",
+        """%p = aten.pad.default(%x) {pad=[0, ((-S)%4), 0, ((-S)%4)]} : f32[B,(3*S)%4+S,(3*S)%4+S]
+        %a = aten.view.default(%p) {size=[(B), (((3*S)%4+S)//4), 4, (((3*S)%4+S)//4), 4]} : f32[B,S-(3*S)//4,4,S-(3*S)//4,4]
+        %y = aten.permute.default(%a) {dims=[0, 1, 3, 2, 4]} : f32[B,S-(3*S)//4,S-(3*S)//4,4,4]""",
+        "f32[B,S-(3*S)//4,S-(3*S)//4,4,4]",
+    ),
+    **{
+        f"resize {mode} {corners}".strip(): (
+            "%x: f32[B,2,S,4]",
+            f'%y = nn.interpolate(%x) {{size=[(2*S-1), 7], mode="{mode}"{corners}}} : f32[B,2,2*S-1,7]',
+            "f32[B,2,2*S-1,7]",
+        )
+        for mode, corners in (
+            ("bilinear", ""),
+            ("bilinear", ", align_corners=true"),
+            ("bicubic", ""),
+            ("bicubic", ", align_corners=true"),
+            ("nearest", ""),
+            ("nearest-exact", ""),
+        )
+    },
+    "resize by a fraction": (
+        "%x: f32[B,2,S]",
+        '%y = nn.interpolate(%x) {size=[(3*S//2)], mode="linear", scales=[1.5]} : f32[B,2,3*S//2]',
+        "f32[B,2,(3*S)//2]",
+    ),
+    "resize to fixed": (
+        "%x: f32[B,2,S,S]",
+        '%y = nn.interpolate(%x) {size=[5, 1], mode="bilinear"} : f32[B,2,5,1]',
+        "f32[B,2,5,1]",
+    ),
 }
 
 
@@ -154,10 +260,20 @@ def test_known_ends_are_counted_from_the_end() -> None:
     assert check(*FORMS["all but the last"]) == ["slice_by_index"]
 
 
-def test_a_size_that_no_tensor_has() -> None:
-    with pytest.raises(UnsupportedError, match="no tensor before has the symbolic size"):
+def test_a_size_that_no_input_has() -> None:
+    with pytest.raises(UnsupportedError, match="no input of the function tells the symbolic size B"):
         check(
-            "%row: f32[1,4], %x: f32[B,S]",
-            "%y = aten.expand.default(%row) {size=[(B*S), -1]} : f32[B*S,4]",
-            "f32[B*S,4]",
+            "%row: f32[1,4], %x: f32[S]",
+            "%y = aten.expand.default(%row) {size=[(B), -1]} : f32[B,4]",
+            "f32[B,4]",
         )
+
+
+def test_sizes_are_computed_once() -> None:
+    assert check(*FORMS["positions"]) == ["shape", "slice_by_index", "add", "squeeze", "range_1d", "mul", "add"]
+    assert check(*FORMS["resize bilinear"], target="iOS17")[-1] == "resize"
+
+
+def test_what_takes_fixed_sizes_names_the_free_ones() -> None:
+    with pytest.raises(UnsupportedError, match=r"has free ones: fix B, S"):
+        check("%x: f32[B,S]", "%y = aten.logcumsumexp.default(%x) {dim=1} : f32[B,S]", "f32[B,S]")

@@ -24,7 +24,7 @@ def number_dtype(value: Tensor | Number) -> torch.dtype:
         return value.dtype
     if isinstance(value, bool):
         return torch.bool
-    return torch.int32 if isinstance(value, int) else torch.get_default_dtype()
+    return torch.int32 if isinstance(value, (int, torch.SymInt)) else torch.get_default_dtype()
 
 
 def _scalar(value: Tensor | Number, device: torch.device | None = None) -> Tensor:
@@ -71,8 +71,13 @@ def range_1d(end: Tensor | Number, start: Tensor | Number, step: Tensor | Number
     if by == 0:
         raise AnecError("mil.range_1d with a step of 0")
     dtype = dtypes.pop()
-    if math.ceil((last - first) / by) <= 0:
+    whole = not any(isinstance(bound, float) for bound in (first, last, by))
+    count = -((first - last) // by) if whole else math.ceil((last - first) / by)
+    if count <= 0:
         return torch.zeros(0, dtype=dtype)
+    if isinstance(count, torch.SymInt):
+        # Of torch.arange the number of elements would be a quotient of floats.
+        return first + by * torch.arange(count, dtype=dtype)
     return torch.arange(first, last, by, dtype=dtype)
 
 

@@ -1,0 +1,90 @@
+"""The least number that a mask of attention is made to hold, read off the ops that make it.
+
+A mask is numbers between which something chooses, sums of them, and what is handed in. It is no range
+of all its values: a bias that a model computes counts as 0.
+"""
+
+from __future__ import annotations
+
+import math
+
+from anec.ir.facts import scalar_of
+from anec.ir.graph import Op, Value
+from anec.ir.opdef import Kind
+
+# Half of what float16 holds: a score can be added, and two masks in a sum are told apart from infinity.
+HIDDEN = -4e4
+# A mask that goes no lower needs no bound.
+LEAST = -6e4
+_REACH = 24
+_BOUNDS = {"clamp_min": "min", "clamp": "min", "clip": "alpha", "maximum": "y"}
+_SUMS = frozenset("add sub rsub".split())
+_READ = frozenset(
+    "add sub rsub mul div real_div neg where select masked_fill _to_copy to type_as cast view _unsafe_view reshape "
+    "permute transpose expand tile slice slice_by_index unsqueeze expand_dims squeeze clone cat concat repeat triu "
+    "tril maximum minimum reciprocal full full_like fill index index_select gather embedding".split()
+)
+_NUMBERS = frozenset("self other value fill_value".split())
+
+
+def lowest(value: Value, unknown: float = 0.0, reach: int = _REACH) -> float:
+    """The least number ``value`` is made to hold.
+
+    Args:
+        value: a float mask, of any dialect.
+        unknown: what ops count as that are not read.
+        reach: how many ops are followed on one path.
+
+    Returns:
+        -inf for an input.
+    """
+    op = value.op
+    if value.weight is not None:
+        return value.weight.extent()[0] if value.weight.data is not None else unknown
+    if op is None or op.defn.root == "log":
+        return -math.inf
+    bound = _bound(op)
+    if bound is not None:
+        return bound
+    if _is_added(op):
+        return HIDDEN
+    if not reach or op.defn.root not in _READ:
+        return unknown
+    found = [lowest(operand, unknown, reach - 1) for operand in op.inputs if operand.tensor.dtype.is_float]
+    found += _numbers(op)
+    if op.defn.root in _SUMS:
+        return sum(min(one, 0.0) for one in found)
+    # A large number hides whatever its sign is: it may be multiplied by -1, or subtracted.
+    return min((one if one < 0 else -one if one >= -LEAST else 0.0 for one in found), default=0.0)
+
+
+def _bound(op: Op) -> float | None:
+    """The number below which a bounded value never is."""
+    name = _BOUNDS.get(op.defn.root)
+    if name is None or name not in op.defn.by_name:
+        return None
+    found = op.attr(name) if op.defn.by_name[name].kind is Kind.ATTR else scalar_of(op.operand(name))
+    return float(found) if isinstance(found, (int, float)) else None
+
+
+def _is_added(op: Op) -> bool:
+    """Whether ``op`` is (keeps - 1) * 40000."""
+    if op.defn.root != "mul" or not op.inputs:
+        return False
+    inner = op.inputs[0].op
+    return (
+        inner is not None
+        and inner.defn.root == "sub"
+        and scalar_of(inner.operands[1]) == 1.0
+        and scalar_of(op.operands[1]) == -HIDDEN
+    )
+
+
+def _numbers(op: Op) -> list[float]:
+    """The numbers among the operands and attributes of an op."""
+    given = [scalar_of(operand) for operand in op.operands if not isinstance(operand, Value)]
+    attrs = [op.attr(param.name) for param in op.defn.params if param.kind is Kind.ATTR and param.name in _NUMBERS]
+    return [float(one) for one in (*given, *attrs) if isinstance(one, (int, float)) and not isinstance(one, bool)]
+
+
+__all__ = ["HIDDEN", "LEAST", "lowest"]

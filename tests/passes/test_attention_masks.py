@@ -1,0 +1,255 @@
+"""Masks as models make them, through `default`: one finite weight for all layers, or one sum, or none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import anec
+from anec.api.compiling import compile_source
+from anec.check.metrics import compare
+from anec.frontend import Source
+from anec.ir.graph import Module, Op, Value
+from anec.passes.mask_bounds import HIDDEN
+
+HEADS, LENGTH, SIZE, LAYERS = 2, 9, 8, 2
+Make = Callable[..., Tensor | None]
+LOWEST = torch.finfo(torch.float32).min
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+class Layers(nn.Module):
+    """Layers of attention, each of which makes its mask again."""
+
+    def __init__(self, make: Make, *, causal: bool = False, eager: bool = False) -> None:
+        super().__init__()
+        self.make, self.causal, self.eager = make, causal, eager
+        self.layers = nn.ModuleList(nn.Linear(HEADS * SIZE, 3 * HEADS * SIZE) for _ in range(LAYERS))
+
+    def forward(self, x: Tensor, *given: Tensor) -> Tensor:
+        for layer in self.layers:
+            heads = layer(x).view(*x.shape[:2], 3, HEADS, SIZE).permute(2, 0, 3, 1, 4)
+            query, key, value = heads.unbind(0)
+            mask = self.make(*given)
+            if self.eager:
+                scores = query @ key.transpose(-1, -2) * SIZE**-0.5
+                y = torch.softmax(scores if mask is None else scores + mask, -1) @ value
+            else:
+                y = F.scaled_dot_product_attention(query, key, value, mask, is_causal=self.causal)
+            x = x + y.transpose(1, 2).reshape(x.shape)
+        return x
+
+
+class All(nn.Module):
+    """Several models on the same inputs; a result each."""
+
+    def __init__(self, models: dict[str, nn.Module]) -> None:
+        super().__init__()
+        self.models = nn.ModuleDict(models)
+
+    def forward(self, x: Tensor, *given: Tensor) -> dict[str, Tensor]:
+        return {name: model(x, *given) for name, model in self.models.items()}
+
+
+def _causal_float() -> Tensor:
+    return torch.triu(torch.full((LENGTH, LENGTH), -math.inf), 1)
+
+
+def _causal_bool() -> Tensor:
+    return torch.ones(LENGTH, LENGTH, dtype=torch.bool).tril()[None, None].expand(1, HEADS, -1, -1)
+
+
+def _window() -> Tensor:
+    i = torch.arange(LENGTH)
+    return (i[:, None] - i[None, :]).abs() < 3
+
+
+def _prefix() -> Tensor:
+    i = torch.arange(LENGTH)
+    return (i[None, :] <= i[:, None]) | (i[None, :] < 4)
+
+
+def _blocks() -> Tensor:
+    i = torch.arange(LENGTH) // 4
+    return torch.where(i[:, None] == i[None, :], 0.0, LOWEST)
+
+
+def _length() -> Tensor:
+    return torch.where(torch.arange(LENGTH) < 6, 0.0, -1e9).view(1, 1, 1, LENGTH)
+
+
+def _alibi() -> Tensor:
+    slopes = torch.tensor([0.5, 0.125]).view(HEADS, 1, 1)
+    i = torch.arange(LENGTH)
+    return slopes * (i[None, :] - i[:, None]) + _causal_float()
+
+
+def _relative() -> Tensor:
+    i = torch.arange(LENGTH)
+    table = torch.linspace(-1, 1, HEADS * (2 * LENGTH - 1)).view(-1, HEADS)
+    return table[i[:, None] - i[None, :] + LENGTH - 1].permute(2, 0, 1)[None]
+
+
+def _vmapped() -> Tensor:
+    i = torch.arange(LENGTH)
+    return torch.vmap(torch.vmap(lambda q, k: k <= q, (None, 0)), (0, None))(i, i)
+
+
+def _twice() -> Tensor:
+    return torch.triu(torch.full((LENGTH, LENGTH), LOWEST), 1) + _length()
+
+
+STATIC: dict[str, Make] = {
+    "causal_float": _causal_float,
+    "causal_bool": _causal_bool,
+    "window": _window,
+    "prefix": _prefix,
+    "blocks": _blocks,
+    "length": _length,
+    "alibi": _alibi,
+    "relative": _relative,
+    "vmapped": _vmapped,
+    "twice": _twice,
+}
+
+
+def _bool_padding(kept: Tensor) -> Tensor:
+    return kept[:, None, None, :].bool().expand(-1, 1, LENGTH, -1)
+
+
+def _float_padding(kept: Tensor) -> Tensor:
+    return (1.0 - kept[:, None, None, :].float()) * LOWEST
+
+
+def _filled_padding(kept: Tensor) -> Tensor:
+    hidden = 1.0 - kept[:, None, None, :].float()
+    return hidden.masked_fill(hidden.bool(), LOWEST)
+
+
+def _chosen_padding(kept: Tensor) -> Tensor:
+    return torch.where(kept[:, None, None, :].bool(), 0.0, -math.inf)
+
+
+def _padding_and_causal(kept: Tensor) -> Tensor:
+    return kept[:, None, None, :].bool() & _causal_bool()
+
+
+def _padding_and_bias(kept: Tensor) -> Tensor:
+    return _alibi() + _float_padding(kept)
+
+
+# The masks, and the op behind `default` that gives the one all layers share.
+COMPUTED: dict[str, tuple[Make, str]] = {
+    "bool_padding": (_bool_padding, "mul"),
+    "float_padding": (_float_padding, "clamp_min"),
+    "filled_padding": (_filled_padding, "clamp_min"),
+    "chosen_padding": (_chosen_padding, "mul"),
+    "padding_and_causal": (_padding_and_causal, "mul"),
+    "padding_and_bias": (_padding_and_bias, "clamp_min"),
+}
+
+
+def default(model: nn.Module, *inputs: Tensor) -> Module:
+    return compile_source(Source(model.eval(), inputs), finish=False, check="rewrites").module
+
+
+def masks(output: Value) -> list[Value | None]:
+    """The masks of the layers behind an output."""
+    found: dict[Op, None] = {}
+    stack = [output]
+    while stack:
+        op = stack.pop().op
+        if op is not None and op not in found:
+            found[op] = None
+            stack.extend(op.inputs)
+    given = [op.operand("mask") for op in found if op.name == "nn.attention"]
+    assert len(given) == LAYERS
+    return [mask if isinstance(mask, Value) else None for mask in given]
+
+
+def assert_numbers(model: nn.Module, *inputs: Tensor) -> None:
+    """float32 and float16 programs agree with torch, and nothing chooses between numbers in the layers."""
+    with torch.no_grad():
+        wanted = model.eval()(*inputs)
+    program = torch.export.export(model, inputs)
+    for precision, rel, psnr in (("fp32", 1e-5, 90.0), ("fp16", 1.0, 50.0)):
+        compiled = anec.compile(program, precision=precision)
+        found = compiled.run({name: x.numpy() for name, x in zip(compiled.input_names, inputs, strict=True)})
+        for name, reference in zip(compiled.output_names, wanted.values(), strict=True):
+            metric = compare(name, torch.from_numpy(found[name]), reference)
+            assert metric.rel < rel, (precision, metric)
+            assert metric.psnr > psnr, (precision, metric)
+        assert all(op.result.shape[-1] == LENGTH for op in compiled.module.main if op.name == "mil.select")
+
+
+def embedded(batch: int) -> Tensor:
+    return torch.randn(batch, LENGTH, HEADS * SIZE)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_constant_mask_is_one_weight(batch):
+    eager = {"blocks", "length", "alibi", "twice"}
+    models = {name: Layers(make, eager=name in eager) for name, make in STATIC.items()}
+    model = All({**models, "causal": Layers(lambda: None, causal=True)})
+    assert_numbers(model, embedded(batch))
+    if batch == 1:
+        return
+    module = default(model, embedded(batch))
+    found = {name: set(masks(output)) for name, output in zip(model.models, module.main.outputs, strict=True)}
+    for (mask,) in found.values():
+        assert mask is not None
+        assert mask.tensor.dtype.is_float
+        assert mask.weight is not None
+        assert mask.weight.extent()[0] >= HIDDEN
+        assert mask.shape == (1, *mask.shape[1:])
+    # Whatever way it was made in.
+    same = [found[name] for name in ("causal", "causal_float", "causal_bool", "vmapped")]
+    assert all(one == same[0] for one in same)
+
+
+@pytest.mark.parametrize("make", [lambda: torch.ones(LENGTH, LENGTH, dtype=torch.bool), lambda: torch.zeros(1, LENGTH)])
+def test_a_mask_that_hides_nothing_goes(make):
+    assert set(masks(default(Layers(make), embedded(1)).main.outputs[0])) == {None}
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_computed_mask_is_shared_by_all_layers(batch):
+    kept = torch.ones(batch, LENGTH, dtype=torch.int32)
+    kept[0, 6:] = 0
+    model = All({name: Layers(make) for name, (make, _) in COMPUTED.items()})
+    module = default(model, embedded(batch), kept)
+    for (name, (_, last)), output in zip(COMPUTED.items(), module.main.outputs, strict=True):
+        (mask,) = set(masks(output))
+        assert mask is not None
+        assert mask.op is not None
+        assert mask.op.defn.root == last, name
+        assert mask.shape[-2] == (LENGTH if name.startswith("padding_and") else 1), name
+    assert_numbers(model, embedded(batch), kept)
+
+
+def test_queries_that_see_no_key_give_zeros():
+    """A constant row without keys, and left padding beneath a causal mask."""
+    kept = torch.ones(2, LENGTH, dtype=torch.int32)
+    kept[1, :3] = 0
+    constant = Layers(lambda kept: torch.ones(LENGTH, LENGTH, dtype=torch.bool).tril(-1))
+    model = All({"constant": constant, "computed": Layers(_padding_and_causal)})
+    (mask,) = set(masks(default(model, embedded(2), kept).main.outputs[0]))
+    assert mask is not None
+    assert mask.weight is not None
+    assert_numbers(model, embedded(2), kept)
+
+
+def test_a_mask_beyond_the_budget_stays_an_expression():
+    passes = "raise-to-nn,canonicalize,attention,static-attention-mask{budget=64}"
+    source = Source(Layers(_window).eval(), (embedded(1),))
+    module = compile_source(source, passes=passes, finish=False).module
+    assert all(mask is not None and mask.weight is None for mask in masks(module.main.outputs[0]))
