@@ -231,8 +231,12 @@ def bounded_mask(op: Op, mask: Value) -> Value:
 
 def _scoring(query: Value, mask: Value) -> Value:
     """The queries, 0 where the mask hides all keys: there scores do not count beside a number so low."""
-    seen = aten.gt.Scalar(aten.amax.default(mask, (-1,), keepdim=True), HIDDEN)
-    return aten.mul.Tensor(query, in_dtype(seen, query.tensor.dtype))
+    return aten.mul.Tensor(query, _gate(mask, query.tensor.dtype))
+
+
+def _gate(mask: Value, dtype: DType) -> Value:
+    """1 for each query that sees a key, 0 for the others."""
+    return in_dtype(aten.gt.Scalar(aten.amax.default(mask, (-1,), keepdim=True), HIDDEN / 2), dtype)
 
 
 def _not_scoring(query: Value, mask: Value) -> Value | None:
@@ -263,7 +267,11 @@ def finite_mask(op: Op, mask: Value) -> Value:
     plain = _not_scoring(op.value("query"), op.value("mask"))
     if plain is None:
         return rebuild(op, mask=finite)
-    return rebuild(op, mask=finite, query=_scoring(plain, finite))
+    gate = _gate(finite, plain.tensor.dtype)
+    if finite.op is not None and finite.op.defn.root == "add":
+        # What is added to the low number does not count beside it either.
+        finite = aten.mul.Tensor(finite, gate)
+    return rebuild(op, mask=finite, query=aten.mul.Tensor(plain, gate))
 
 
 def _finite(value: Value, reach: int) -> Value:

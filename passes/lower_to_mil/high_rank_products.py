@@ -1,12 +1,16 @@
 """Products over tensors of rank 6 and more: Einstein sums and linear layers on fewer axes.
 
-    %x: f32[2,3,4,5,6,7], %w: f32[5,8,7]
-    %y = aten.einsum.default([%x, %w]) {equation="bythwc,hkc->bythwk"}
+    %x: f32[24,30,7], %w: f32[30,8,7]
+    %1 = aten.view.default(%x) {size=[2, 3, 4, 5, 6, 7]}
+    %2 = aten.view.default(%w) {size=[5, 6, 8, 7]}
+    %3 = aten.einsum.default([%1, %2]) {equation="bythwc,hwkc->bythwk"}
+    %y = aten.view.default(%3) {size=[24, 30, 8]}
         ->
-    %1 = mil.reshape(%w, [1, 5, 8, 7])
-    %2 = mil.reshape(%x, [24, 5, 6, 7])
-    %3 = mil.matmul(%2, %1) {transpose_y=true}
-    %y = mil.reshape(%3, [2, 3, 4, 5, 6, 8])
+    %1 = mil.reshape(%w, [5, 6, 8, 7])
+    %2 = mil.reshape(%1, [30, 8, 7])
+    %3 = mil.transpose(%x) {perm=[1, 2, 0]}
+    %4 = mil.matmul(%2, %3)
+    %y = mil.transpose(%4) {perm=[2, 0, 1]}
 
 Labels that stay neighbours become one, axes of size 1 go first. What remains is the same sum on fewer
 axes, between views.

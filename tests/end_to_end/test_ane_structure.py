@@ -6,9 +6,9 @@ from collections import Counter
 
 import pytest
 import torch
-from zoo.weights import perturb
 
 import anec
+from zoo.weights import perturb
 
 LAYERS, HEADS = 2, 4
 
