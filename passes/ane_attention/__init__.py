@@ -60,7 +60,7 @@ def split_heads(op: Op, ctx: Context, opts: AneAttention) -> Value:
 class AneAttention(Pass):
     """Split attention into heads over (B, C, 1, S), softmax on the channel axis.
 
-    Args:
+    Attributes:
         heads: how many heads share a softmax; 0 takes as many as fit the working set of 2 MB.
         chunk: how many queries are taken at a time; 0 takes as many as fit the working set.
     """

@@ -10,6 +10,21 @@ import torch
 import anec
 from anec.check.metrics import compare
 from end_to_end.zoo import MODELS
+from zoo.registry import build
+
+# Of benchmarks/zoo: quick ones, and different in kind.
+ZOO = (
+    "clip",  # two towers, contrastive logits
+    "deberta",  # disentangled attention
+    "gpt2",  # fused projections as conv1d, causal and padded
+    "mixtral",  # experts, picked by the token
+    "modernbert",  # rotary, local and global attention in turn
+    "segformer",  # overlapping patches, a decoder that resizes
+    "t5_encoder",  # relative position buckets
+    "wav2vec2_ctc",  # strided convolutions over a wave
+    "whisper_encoder",  # a spectrogram
+    "timm/mobilevit_xxs",  # convolutions and attention over unfolded patches
+)
 
 
 def eager(
@@ -19,20 +34,31 @@ def eager(
         result = model(*args, **kwargs)
     if isinstance(result, torch.Tensor):
         return [result]
-    return [value for value in result.values() if isinstance(value, torch.Tensor)]
+    values = result if isinstance(result, tuple) else result.values()
+    return [value for value in values if isinstance(value, torch.Tensor)]
 
 
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_agrees_with_eager(name: str, batch: int, tmp_path: Path) -> None:
-    model, args, kwargs = MODELS[name](batch)
+    assert_agreement(*MODELS[name](batch), tmp_path)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_zoo(name: str, tmp_path: Path) -> None:
+    assert_agreement(*build(name, batch=2), tmp_path)
+
+
+def assert_agreement(
+    model: torch.nn.Module, args: tuple[torch.Tensor, ...], kwargs: dict[str, torch.Tensor], folder: Path
+) -> None:
     expected = eager(model, args, kwargs)
     program = torch.export.export(model, args, kwargs)
     for precision in ("fp32", "fp16"):
-        path = tmp_path / f"{name}-{precision}.mlpackage"
-        anec.compile(program, passes="default,ane", precision=precision).save(path)
-        loaded = anec.load(path)
-        outputs = loaded.run(dict(zip(loaded.input_names, (*args, *kwargs.values()), strict=True)))
+        path = folder / f"{precision}.mlpackage"
+        compiled = anec.compile(program, passes="default,ane", precision=precision)
+        compiled.save(path)
+        outputs = anec.load(path).run(compiled.example_inputs)
         assert len(outputs) == len(expected)
         for (output, array), wanted in zip(outputs.items(), expected, strict=True):
             metric = compare(output, torch.from_numpy(array), wanted)

@@ -7,29 +7,9 @@ from typing import Any
 
 import torch
 
+from zoo.weights import perturb
+
 Case = tuple[torch.nn.Module, tuple[torch.Tensor, ...], dict[str, torch.Tensor]]
-
-
-def perturb(model: torch.nn.Module, seed: int) -> torch.nn.Module:
-    """Random biases, norm scales and running statistics; zero-initialised heads get weights too."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def draw(tensor: torch.Tensor, low: float, high: float) -> None:
-        tensor.copy_(torch.rand(tensor.shape, generator=generator) * (high - low) + low)
-
-    with torch.no_grad():
-        for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-            if not tensor.is_floating_point():
-                continue
-            if "running_var" in name:
-                draw(tensor, 0.5, 2.0)
-            elif "running_mean" in name or name.endswith("bias"):
-                draw(tensor, -0.2, 0.2)
-            elif tensor.ndim == 1:
-                draw(tensor, 0.6, 1.4)
-            elif float(tensor.std()) == 0:
-                draw(tensor, -0.1, 0.1)
-    return model.eval()
 
 
 def vision(name: str) -> Callable[[int], Case]:

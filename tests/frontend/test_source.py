@@ -92,10 +92,10 @@ def test_keyword_inputs(model_file: Path) -> None:
 
 
 def test_module_path(model_file: Path) -> None:
-    (model_file.parent / "zoo").mkdir()
-    (model_file.parent / "zoo" / "__init__.py").write_text("")
-    (model_file.parent / "zoo" / "small.py").write_text(model_file.read_text())
-    assert load_source("zoo.small:pair").args[0].shape == (2, 3)
+    (model_file.parent / "menagerie").mkdir()
+    (model_file.parent / "menagerie" / "__init__.py").write_text("")
+    (model_file.parent / "menagerie" / "small.py").write_text(model_file.read_text())
+    assert load_source("menagerie.small:pair").args[0].shape == (2, 3)
 
 
 def test_two_files_of_one_name_do_not_mix(model_file: Path) -> None:

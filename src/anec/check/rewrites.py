@@ -175,8 +175,13 @@ def _domains(rewrite: Rewrite, free: Sequence[Value], facts: Facts) -> dict[Valu
             found[leaf] = (known.lower, known.upper)
     for name, bounds in rewrite.rule.domain.items():
         captured = rewrite.match.captures.get(name)
-        if isinstance(captured, Value):
-            found[captured] = bounds
+        if not isinstance(captured, Value):
+            continue
+        found[captured] = bounds
+        if captured not in free and captured.op is not None:
+            # It is computed here, since another leaf shares what it is made of: then so is what it says.
+            alike = (value for value in captured.op.inputs if value.type == captured.type)
+            found.update(dict.fromkeys(alike, bounds))
     return found
 
 

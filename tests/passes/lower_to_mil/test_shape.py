@@ -172,8 +172,8 @@ def test_training_is_refused() -> None:
 
 
 def test_as_strided_of_what_is_not_dense() -> None:
-    with pytest.raises(UnsupportedError, match="no view of dense memory"):
-        check_lowering("aten.as_strided.default", floats(8), [3, 4], [2, 1])
+    # Overlapping windows.
+    check_lowering("aten.as_strided.default", floats(8), [3, 4], [2, 1])
     module, inputs = module_of(
         lambda x: aten.as_strided.default(aten.transpose.int(x, 0, 1), (4, 3), (1, 4)), floats(3, 4)
     )
