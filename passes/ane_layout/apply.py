@@ -80,14 +80,10 @@ class Rebuilder:
 
     def other(self, value: Value, rank: int, form: Form) -> Value:
         """``value`` in another form, broadcast to ``rank`` by axes of size 1."""
-        if not value.is_constant:
-            return self._bring(value, self.problem.broadcast(value, rank), form)
-        if value.tensor.size == 1:
+        if value.is_constant and value.tensor.size == 1:
             return value
-        route = Route(value)
-        if value.rank < rank:
-            route = route.then(shape=(*(1,) * (rank - value.rank), *value.tensor.shape))
-        return self._bring(value, route, form)
+        route = Route(value) if value.is_constant else self.problem.routes[value]
+        return self._bring(value, route.broadcast(rank), form)
 
     def _bring(self, value: Value, route: Route, wanted: Form) -> Value:
         key = (value, len(route.shape), wanted)

@@ -17,7 +17,7 @@ from anec.dialects import mil
 from anec.ir.dims import Dim
 from anec.ir.graph import Op, Value
 from anec.ir.types import TensorType
-from anec.passes.ane_layout.forms import Form, Route, cost
+from anec.passes.ane_layout.forms import Form, Route, Step, cost
 from anec.passes.ane_layout.network import FAR, NEAR, Network
 from anec.passes.ane_layout.problem import Problem
 from anec.passes.lower_to_mil.permutation import volume
@@ -50,7 +50,7 @@ def decide(problem: Problem) -> set[Op]:
         value, rank, form = wish
         if value in alone:
             continue
-        route = problem.broadcast(value, rank)
+        route = problem.routes[value].broadcast(rank)
         maker = problem.maker(route)
         for op in movers:
             network.forbid(wish, op)
@@ -65,8 +65,8 @@ def decide(problem: Problem) -> set[Op]:
 
 def _join(network: Network, problem: Problem, value: Value, maker: Op | None, user: Op) -> None:
     """The price of an edge to the only user, which depends on the forms at both ends."""
-    form, route = problem.form[user], problem.broadcast(value, problem.movable[user].rank)
-    plain = problem.routes[value]
+    form, plain = problem.form[user], problem.routes[value]
+    route = plain.broadcast(problem.movable[user].rank)
     near = cost(plain, Form.WRITTEN, Form.WRITTEN)
     into = cost(route, Form.WRITTEN, form)
     if maker is None:
@@ -116,7 +116,7 @@ def _squeezing(problem: Problem, op: Op) -> int:
 def squeezed(op: Op, result: Value) -> Route:
     """From the result with all axes kept to the result itself."""
     kept = TensorType(result.tensor.dtype, _kept_shape(op, result))
-    return Route(Value(result.name, kept)).then(shape=result.tensor.shape)
+    return Route(Value(result.name, kept)).then(Step(result.tensor.shape))
 
 
 def _kept_shape(op: Op, result: Value) -> tuple[Dim, ...]:

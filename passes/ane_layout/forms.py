@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache, reduce
 
 from anec.dialects import mil
 from anec.ir.dims import Dim
@@ -71,23 +72,42 @@ def shape_in(shape: Sequence[Dim], form: Form) -> tuple[Dim, ...]:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """One view or permute of a route.
+
+    Args:
+        view: the new shape, or None for a permute.
+        perm: the permutation, or None for a view.
+    """
+
+    view: tuple[Dim, ...] | None = None
+    perm: tuple[int, ...] | None = None
+
+    def shape(self, given: Sequence[Dim]) -> tuple[Dim, ...]:
+        """The shape that the step makes of ``given``."""
+        return self.view if self.view is not None else tuple(given[axis] for axis in self.perm or ())
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """A use of a tensor: the value that an op made, and the views and permutes behind it.
 
     Args:
         root: a result of an op that computes, or an input.
-        shapes: one entry a step: the new shape of a view, or None for a permute.
-        perms: one entry a step: the permutation, or None for a view.
+        steps: the views and permutes.
     """
 
     root: Value
-    shapes: tuple[tuple[Dim, ...] | None, ...] = ()
-    perms: tuple[tuple[int, ...] | None, ...] = ()
+    steps: tuple[Step, ...] = ()
 
-    def then(self, *, shape: Sequence[Dim] | None = None, perm: Sequence[int] | None = None) -> Route:
+    def then(self, step: Step) -> Route:
         """The route with one more step."""
-        step = tuple(shape) if shape is not None else None
-        return Route(self.root, (*self.shapes, step), (*self.perms, tuple(perm) if perm is not None else None))
+        return Route(self.root, (*self.steps, step))
+
+    def broadcast(self, rank: int) -> Route:
+        """The route with axes of size 1 in front, up to ``rank``."""
+        shape = self.shape
+        return self.then(Step((1,) * (rank - len(shape)) + shape)) if len(shape) < rank else self
 
     def movement(self, held: Form, wanted: Form) -> Movement | None:
         """How the data of the root, held in one form, stand in the tensor used, wanted in another.
@@ -95,31 +115,31 @@ class Route:
         Returns:
             None when the axes of some view straddle those before.
         """
-        at: Movement | None = Movement.of(shape_in(self.root.tensor.shape, held))
-        shape = self.root.tensor.shape
-        if held is not Form.WRITTEN and at is not None:
-            stand = places(held, len(shape))
-            units = [place for place in range(4) if place not in stand]
-            at = at.permuted((*stand, *units)).viewed(shape)
-        for view, perm in zip(self.shapes, self.perms, strict=True):
-            if at is None:
-                return None
-            if perm is not None:
-                at, shape = at.permuted(perm), tuple(shape[axis] for axis in perm)
-            elif view is not None:
-                at, shape = at.viewed(view), view
-        if wanted is not Form.WRITTEN and at is not None:
-            stand = places(wanted, len(shape))
-            at = at.permuted(sorted(range(len(shape)), key=lambda axis: stand[axis]))
-        return at
+        return _movement(self.root.tensor.shape, self.steps, held, wanted)
 
     @property
     def shape(self) -> tuple[Dim, ...]:
         """The shape of the tensor used, as written."""
-        shape = self.root.tensor.shape
-        for view, perm in zip(self.shapes, self.perms, strict=True):
-            shape = view if view is not None else tuple(shape[axis] for axis in perm or ())
-        return shape
+        return reduce(lambda shape, step: step.shape(shape), self.steps, self.root.tensor.shape)
+
+
+# Layers repeat each other's routes.
+@lru_cache(maxsize=4096)
+def _movement(shape: tuple[Dim, ...], steps: tuple[Step, ...], held: Form, wanted: Form) -> Movement | None:
+    at: Movement | None = Movement.of(shape_in(shape, held))
+    if held is not Form.WRITTEN and at is not None:
+        stand = places(held, len(shape))
+        units = [place for place in range(4) if place not in stand]
+        at = at.permuted((*stand, *units)).viewed(shape)
+    for step in steps:
+        if at is None:
+            return None
+        shape = step.shape(shape)
+        at = at.permuted(step.perm) if step.perm is not None else at.viewed(shape)
+    if wanted is not Form.WRITTEN and at is not None:
+        stand = places(wanted, len(shape))
+        at = at.permuted(sorted(range(len(shape)), key=lambda axis: stand[axis]))
+    return at
 
 
 def is_movement(op: Op) -> bool:
@@ -136,8 +156,8 @@ def extended(route: Route, op: Op) -> Route | None:
     if op.defn is mil.transpose:
         perm = op.attr("perm")
         assert isinstance(perm, tuple)
-        return route.then(perm=[int(axis) % len(perm) for axis in perm if isinstance(axis, int)])
-    found = route.then(shape=op.results[0].tensor.shape)
+        return route.then(Step(perm=tuple(axis % len(perm) for axis in perm if isinstance(axis, int))))
+    found = route.then(Step(op.results[0].tensor.shape))
     held = (Form.WRITTEN, *forms_of(route.root.rank))
     return found if all(found.movement(form, Form.WRITTEN) is not None for form in held) else None
 

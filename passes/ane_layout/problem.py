@@ -70,12 +70,6 @@ class Problem:
         op = route.root.op
         return op if op in self.movable else None
 
-    def broadcast(self, value: Value, rank: int) -> Route:
-        """The route to ``value`` with axes of size 1 in front, up to ``rank``."""
-        route = self.routes[value]
-        missing = rank - value.rank
-        return route.then(shape=(*(1,) * missing, *value.tensor.shape)) if missing else route
-
     # -- one form for what hangs together ----------------------------------------------------------
 
     def _choose_forms(self) -> None:
@@ -107,7 +101,7 @@ class Problem:
         for op in leader:
             for value in used(op):
                 maker = self.routes[value].root.op
-                if maker in leader and not self.routes[value].shapes and value.rank == 4:
+                if maker in leader and not self.routes[value].steps and value.rank == 4:
                     leader[find(op)] = find(maker)
         groups: dict[Op, list[Op]] = {}
         for op in leader:
@@ -120,7 +114,7 @@ class Problem:
         total = 0
         for op in members:
             for value in used(op):
-                route = self.broadcast(value, self.movable[op].rank)
+                route = self.routes[value].broadcast(self.movable[op].rank)
                 maker = self.maker(route)
                 if maker not in inside:
                     total += cost(route, self.form[maker] if maker else Form.WRITTEN, form)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from anec.ir.attrs import Attr, Literal, format_attr, same_attr
 from anec.ir.facts import is_constant, scalar_of
@@ -32,11 +32,15 @@ class Match:
         """With one more capture; None when the name is bound to something else."""
         if name in self.captures:
             return self if same_capture(self.captures[name], captured) else None
-        return replace(self, captures={**self.captures, name: captured})
+        return Match({**self.captures, name: captured}, self.ops, self.constants)
 
     def with_constant(self) -> Match:
         """With one more constant."""
-        return replace(self, constants=self.constants + 1)
+        return Match(self.captures, self.ops, self.constants + 1)
+
+    def entering(self, op: Op) -> Match:
+        """With one more op, unless it is there already."""
+        return self if op in self.ops else Match(self.captures, (*self.ops, op), self.constants)
 
 
 # So many places of one near miss are told.
@@ -137,7 +141,7 @@ class _Matcher:
         if so_far.ops and op.defn.effects is not Effect.NONE:
             self.fail(so_far, f"{op.name} has effects, so it cannot be matched inside a pattern", op)
             return
-        entered = so_far if op in so_far.ops else replace(so_far, ops=(*so_far.ops, op))
+        entered = so_far.entering(op)
         if pattern.capture is not None:
             named = entered.bind(pattern.capture, value or op.results[0])
             if named is None:
@@ -147,7 +151,7 @@ class _Matcher:
         with_attrs = self.attrs(pattern, op, entered)
         if with_attrs is None:
             return
-        found = self.pairs(pattern, op, with_attrs)
+        found = self.pairs(pattern, pattern.operands, op, with_attrs)
         if found is None:
             return
         pairs, with_attrs = found
@@ -159,7 +163,7 @@ class _Matcher:
             if swapped[left] is swapped[right] or op.operands[0] is op.operands[1]:
                 return
             wanted.update({name: given for name, given in swapped.items() if given is not None})
-            again = self.pairs(replace(pattern, operands=wanted), op, with_attrs)
+            again = self.pairs(pattern, wanted, op, with_attrs)
             if again is not None:
                 yield from self.all(*again)
 
@@ -193,12 +197,12 @@ class _Matcher:
         return so_far
 
     def pairs(
-        self, pattern: OpPattern, op: Op, so_far: Match
+        self, pattern: OpPattern, operands: Mapping[str, Base | tuple[Base, ...]], op: Op, so_far: Match
     ) -> tuple[list[tuple[Base, Operand]], Match] | None:
         """Each operand beside its pattern, and the match with the lists that were captured whole."""
         pairs: list[tuple[Base, Operand]] = []
         for param in op.defn.operand_params:
-            wanted = pattern.operands.get(param.name)
+            wanted = operands.get(param.name)
             actual = [op.operands[i] for i in op.slot(param.name)]
             if wanted is None:
                 if not pattern.open and any(operand is not None for operand in actual):
