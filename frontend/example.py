@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 
 from anec.errors import UsageError, nearest
 from anec.frontend.names import Key, join, leaf_paths
+from anec.reference.sizes import repeated
 
 Place = int | str
 
@@ -93,12 +94,11 @@ class ExampleCall:
         Raises:
             UsageError: an unknown name, no tensor, or no numbers to repeat.
         """
-        if name not in self.leaves:
+        known = self.leaves
+        if name not in known:
             raise self.unknown(name, "resize")
-        place, number = self.leaves[name]
+        place, number = known[name]
         example = self.leaf(place, number)
         if not isinstance(example, torch.Tensor) or not example.numel():
             raise UsageError(f"{name} is no tensor with numbers, and takes no shape")
-        size = torch.Size(shape).numel()
-        flat = example.detach().reshape(-1)
-        self.set_leaf(place, number, flat.repeat(-(-size // flat.numel()))[:size].reshape(tuple(shape)))
+        self.set_leaf(place, number, repeated(example, shape))

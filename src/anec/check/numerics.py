@@ -22,12 +22,10 @@ def compare_in_order(after: Mapping[str, torch.Tensor], before: Mapping[str, tor
 
 
 def inputs_of(module: Module, function: str, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The example inputs of one function.
+    """The example inputs that one function has.
 
     Of several, each has inputs called ``function/name``; a bare ``name`` is for all that have such an input.
     """
-    if len(module.functions) == 1:
-        return dict(inputs)
     graph = module.functions[function]
     names = [port.name for port in graph.signature.inputs] or [value.name for value in graph.inputs]
     found = {name: inputs.get(f"{function}/{name}", inputs.get(name)) for name in names}

@@ -12,7 +12,7 @@ import torch
 from anec.check.numerics import inputs_of, of_function
 from anec.ir.dims import Bounds, Expr
 from anec.ir.graph import Graph, Module
-from anec.reference.sizes import bind_sizes
+from anec.reference.sizes import bind_sizes, repeated
 
 Inputs = dict[str, torch.Tensor]
 
@@ -77,9 +77,7 @@ def _resized(graph: Graph, inputs: Mapping[str, torch.Tensor], sizes: Mapping[st
         tensor, type_ = inputs[port.name], value.tensor
         known = all(dim.symbols() <= sizes.keys() for dim in type_.shape if isinstance(dim, Expr))
         shape = type_.at(sizes).static_shape if known and not type_.is_static else tuple(tensor.shape)
-        count = torch.Size(shape).numel()
         if shape != tuple(tensor.shape) and tensor.numel():
-            flat = tensor.reshape(-1)
-            tensor = flat.repeat(-(-count // flat.numel()))[:count].reshape(shape)
+            tensor = repeated(tensor, shape)
         found[port.name] = tensor
     return found

@@ -1,11 +1,12 @@
-"""``--bind NAME=VALUE`` and ``--function NAME:K=V``: values as text."""
+"""A SOURCE with ``--bind NAME=VALUE`` and ``--shapes NAME=SHAPE``, and ``--function NAME:K=V``: values as text."""
 
 from __future__ import annotations
 
 import ast
 import json
 import re
-from collections.abc import Sequence
+from argparse import Namespace
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +20,35 @@ if TYPE_CHECKING:
 _NEXT = re.compile(r",(?=[A-Za-z_]\w*=)")
 
 
-def bound_source(source: Source, texts: Sequence[str]) -> Source:
-    """The source with ``--bind`` options added to what it binds itself."""
-    return replace(source, bind={**(source.bind or {}), **read_bindings(texts)} or None)
+def read_source(text: str, options: Namespace) -> Source:
+    """A SOURCE; ``--bind`` adds to what it binds itself, ``--shapes`` stand in place of its own dynamic shapes.
+
+    Raises:
+        UsageError: no such source, no ``=``, or a name given twice.
+    """
+    from anec.frontend import load_source
+
+    source = load_source(text, trust=options.trust)
+    shapes = _read_shapes(options.shapes)
+    source = replace(source, bind={**(source.bind or {}), **read_bindings(options.bind)} or None)
+    return replace(source, shapes=shapes, dynamic_shapes=None) if shapes else source
+
+
+def _read_shapes(texts: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    parts = (part for given in texts for part in _NEXT.split(given))
+    for name, shapes in _pairs(parts, "is no shape of an input", "write x=1x3x32..640x32..640"):
+        if found.setdefault(name, shapes) != shapes:
+            raise UsageError(f"the shapes of {name} are given twice", hint="list them: x=1x480,1x640")
+    return found
+
+
+def _pairs(texts: Iterable[str], what: str, hint: str) -> Iterator[tuple[str, str]]:
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise UsageError(f"{text!r} {what}", hint=hint)
+        yield name, value
 
 
 def read_bindings(texts: Sequence[str]) -> dict[str, Any]:
@@ -31,10 +58,7 @@ def read_bindings(texts: Sequence[str]) -> dict[str, Any]:
         UsageError: no ``=``, a name given twice, or a file that cannot be read.
     """
     found: dict[str, Any] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name.isidentifier():
-            raise UsageError(f"{text!r} binds nothing", hint="write name=value, such as grid_thw=[[1,28,28]]")
+    for name, value in _pairs(texts, "binds nothing", "write name=value, such as grid_thw=[[1,28,28]]"):
         if name in found:
             raise UsageError(f"{name} is bound twice")
         found[name] = read_value(value)

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anec.cli import console, reports
-from anec.cli.bindings import bound_source, read_functions
-from anec.cli.shapes import shaped_source
+from anec.cli.bindings import read_functions, read_source
 from anec.errors import AnecError, CheckError, UsageError
 
 if TYPE_CHECKING:
@@ -146,9 +145,8 @@ def _program_side(text: str) -> _Side:
 
     def run(inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         outputs: dict[str, torch.Tensor] = {}
-        for name, graph in model.module.functions.items():
-            known = {port.name for port in graph.signature.inputs} or {value.name for value in graph.inputs}
-            given = {key: t for key, t in inputs_of(model.module, name, inputs).items() if key in known}
+        for name in model.module.functions:
+            given = inputs_of(model.module, name, inputs)
             found = {key: torch.from_numpy(array) for key, array in model.run(given, function=name).items()}
             outputs |= of_function(model.module, name, found)
         return outputs
@@ -159,10 +157,8 @@ def _program_side(text: str) -> _Side:
 def _source_side(text: str, options: argparse.Namespace) -> _Side:
     """A torch model: eager PyTorch, on its own example inputs or on given ones."""
     from anec.api.functions import eager_at, eager_outputs, example_inputs, function_sources, lift_functions
-    from anec.frontend import load_source
 
-    source = bound_source(load_source(text, trust=options.trust), options.bind)
-    sources = function_sources(shaped_source(source, options.shapes), read_functions(options.function), "iOS18")
+    sources = function_sources(read_source(text, options), read_functions(options.function), "iOS18")
     lifted = lift_functions(sources, "iOS18")
     own, module = example_inputs(lifted), next(iter(lifted.values())).module
 
@@ -217,7 +213,7 @@ def _has_half(side: _Side) -> bool:
 def _first_difference(actual: _Side, reference: _Side, inputs: Mapping[str, torch.Tensor], limits: _Limits) -> str:
     """The first op of A whose value, present in B under the same name, is off."""
     from anec.check.numerics import first_difference
-    from anec.check.ranges import HALF_MAX
+    from anec.ir.attr_types import HALF_MAX
     from anec.ir.types import DType
 
     if actual.module is None or reference.module is None:

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anec.cli import console, reports
-from anec.cli.bindings import bound_source, read_functions
-from anec.cli.shapes import shaped_source
+from anec.cli.bindings import read_functions, read_source
 from anec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ def compile_command(options: argparse.Namespace) -> int:
     """``anec compile``."""
     from anec.api.compiling import compile_source
     from anec.backend import check_output
-    from anec.frontend import load_source
 
     functions = read_functions(options.function)
     emit = options.emit
@@ -31,8 +29,7 @@ def compile_command(options: argparse.Namespace) -> int:
             check_output(output, overwrite=options.force)
         else:
             _check_text_output(output, options.force)
-    source = bound_source(load_source(options.source, trust=options.trust), options.bind)
-    source = shaped_source(source, options.shapes)
+    source = read_source(options.source, options)
     with console.progress(f"compiling {options.source}") as progress:
         model = compile_source(
             source,
@@ -262,8 +259,6 @@ def _analyzed(options: argparse.Namespace) -> tuple[Module, bool]:
         module = reports.open_program(options.source).module
         return module, not all(op.defn.dialect == "mil" for op in module.ops())
     from anec.api.functions import function_sources, lift_functions
-    from anec.frontend import load_source
 
-    source = bound_source(load_source(options.source, trust=options.trust), options.bind)
-    sources = function_sources(shaped_source(source, options.shapes), None, options.target)
+    sources = function_sources(read_source(options.source, options), None, options.target)
     return lift_functions(sources, options.target)["main"].module, True

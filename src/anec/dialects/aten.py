@@ -7,10 +7,8 @@ libraries (``torchvision.nms.default``), resolve through torch when first named.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import re
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from importlib import resources
 
 from anec.dialects.namespace import Dialect, Packet
@@ -26,10 +24,6 @@ _RANDOM = frozenset(
 )
 # Arguments that say where and how a tensor lies in memory; they mean nothing in the IR.
 _IGNORED = frozenset({"layout", "device", "pin_memory", "memory_format", "non_blocking", "generator"})
-
-
-# Libraries whose ops torch knows once they are imported.
-_REGISTERED_ON_IMPORT = frozenset({"torchvision", "torchaudio"})
 
 
 class TorchDialect(Dialect):
@@ -121,8 +115,9 @@ def from_torch(library: str) -> Callable[[str], OpDef | None]:
     def find(name: str) -> OpDef | None:
         import torch
 
-        if library in _REGISTERED_ON_IMPORT and importlib.util.find_spec(library) is not None:
-            importlib.import_module(library)
+        from anec.reference.call import load_library
+
+        load_library(library)
         packet, _, overload = name.partition(".")
         namespace = getattr(torch.ops, library)
         try:
@@ -136,9 +131,16 @@ def from_torch(library: str) -> Callable[[str], OpDef | None]:
     return find
 
 
-def library(name: str) -> TorchDialect:
-    """The dialect of another torch library, ``"torchvision"``."""
-    return TorchDialect(name, dict, from_torch(name))
+def library(name: str, schemas: Sequence[str] = ()) -> TorchDialect:
+    """The dialect of another torch library, ``"torchvision"``.
+
+    Ops whose ``schemas`` stand here need no library; the others resolve through the installed one.
+    """
+
+    def ops() -> dict[str, OpDef]:
+        return {defn.name.partition(".")[2]: defn for defn in (definition(name, schema) for schema in schemas)}
+
+    return TorchDialect(name, ops, from_torch(name))
 
 
 class _LazyOps(MutableMapping[str, OpDef]):

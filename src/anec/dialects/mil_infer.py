@@ -7,7 +7,8 @@ kernel. ``tests/dialects/test_mil_infer.py`` holds every rule against its kernel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from math import prod
 
 from anec.errors import AnecError
 from anec.ir.attrs import Attr, Literal
@@ -152,20 +153,13 @@ def _reshape_symbolically(x: TensorType, wanted: Dim | Shape | None) -> Types:
         if size in left:
             left.remove(size)
             sizes[sizes.index(size)] = 1
-    above, below = _volume(left), _volume([size for size in sizes if size != -1])
+    above, below = prod(left, start=1), prod((size for size in sizes if size != -1), start=1)
     rest: Dim = floordiv(above, below) if -1 in sizes else 1
     names = {name for size in (above, below) if isinstance(size, Expr) for name in size.symbols()}
     if sizes.count(-1) > 1 or not same_size(above, below * rest, {name: bounds_of(name) for name in names}):
         raise AnecError(f"mil.reshape: {x} cannot become [{', '.join(map(str, wanted))}]")
     shape = tuple(x.shape[i] if size == 0 else rest if size == -1 else size for i, size in enumerate(wanted))
     return (x.with_shape(shape),)
-
-
-def _volume(dims: Iterable[Dim]) -> Dim:
-    total: Dim = 1
-    for dim in dims:
-        total = total * dim
-    return total
 
 
 def _expand_dims(op: Op) -> Types:

@@ -6,24 +6,17 @@ through the installed library when first named.
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from anec.dialects.aten import library
 
-from anec.dialects.aten import TorchDialect, definition, from_torch
-from anec.ir.opdef import OpDef
-
-_SCHEMAS = {
-    "deform_conv2d": "Tensor input, Tensor weight, Tensor offset, Tensor mask, Tensor bias, SymInt stride_h, "
+_DEFORM_CONV2D = (
+    "deform_conv2d(Tensor input, Tensor weight, Tensor offset, Tensor mask, Tensor bias, SymInt stride_h, "
     "SymInt stride_w, SymInt pad_h, SymInt pad_w, SymInt dilation_h, SymInt dilation_w, SymInt groups, "
-    "SymInt offset_groups, bool use_mask",
-    "roi_align": "Tensor input, Tensor rois, float spatial_scale, SymInt pooled_height, SymInt pooled_width, "
-    "int sampling_ratio, bool aligned",
-    "nms": "Tensor dets, Tensor scores, float iou_threshold",
-}
+    "SymInt offset_groups, bool use_mask) -> Tensor"
+)
+_ROI_ALIGN = (
+    "roi_align(Tensor input, Tensor rois, float spatial_scale, SymInt pooled_height, SymInt pooled_width, "
+    "int sampling_ratio, bool aligned) -> Tensor"
+)
+_NMS = "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
-
-def _ops() -> MutableMapping[str, OpDef]:
-    found = (definition("torchvision", f"{name}({arguments}) -> Tensor") for name, arguments in _SCHEMAS.items())
-    return {defn.name.partition(".")[2]: defn for defn in found}
-
-
-torchvision = TorchDialect("torchvision", _ops, from_torch("torchvision"))
+torchvision = library("torchvision", (_DEFORM_CONV2D, _ROI_ALIGN, _NMS))

@@ -195,13 +195,15 @@ def floordiv(left: Dim, right: Dim) -> Dim:
     return _atom("floordiv", left, right)
 
 
-def _without_mods(left: Dim, right: Dim) -> Dim:
+def _without_mods(left: Expr, right: Dim) -> Dim:
     """``left`` with ``a % m`` as ``a - m*(a//m)``, if the division by ``right`` comes out even then.
 
     So what is padded to a multiple of m divides by m: ``((-S)%4 + S)//4 == S - (3*S)//4``.
     """
+    if not any(atom.name == "mod" for monomial, _ in left.terms for atom in monomial):
+        return left
     spelled: Dim = 0
-    for monomial, coefficient in left.terms if isinstance(left, Expr) else ():
+    for monomial, coefficient in left.terms:
         term: Dim = coefficient
         for atom in monomial:
             value: Dim = Expr((((atom,), 1),))

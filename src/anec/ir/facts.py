@@ -106,14 +106,11 @@ class Facts:
     def _compute(self, value: Value) -> Range:
         if value.weight is not None:
             return _weight_range(value)
-        if value.op is not None and value.op.name == "mil.rsqrt":
-            # Smaller epsilons give larger results: the float16 rounding of 1e-5 is within 1 %.
-            epsilon = value.op.attr("epsilon")
-            return _rsqrt([self._operand(value.op.operand("x"))], 0.99 * epsilon if isinstance(epsilon, float) else 0.0)
         rule = _rule(value.op) if value.op is not None else None
         if rule is None or value.op is None:
             return ANYTHING
-        found = rule([self._operand(operand) for operand in value.op.operands])
+        ranges = [self._operand(operand) for operand in value.op.operands]
+        found = _rsqrt(ranges, value.op.attr("epsilon")) if value.op.name == "mil.rsqrt" else rule(ranges)
         return _within(found, value.tensor.dtype, computed=rule in _COMPUTING)
 
     def _operand(self, operand: Operand) -> Range:
@@ -121,9 +118,6 @@ class Facts:
             return self._ranges.get(operand, ANYTHING)
         number = scalar_of(operand)
         return ANYTHING if number is None else Range(float(number), float(number), math.isfinite(number))
-
-    def is_constant(self, value: Value) -> bool:
-        return is_constant(value)
 
 
 def _weight_range(value: Value) -> Range:
@@ -189,9 +183,10 @@ def _sqrt(ranges: list[Range]) -> Range:
     return Range(math.sqrt(ranges[0].lower), math.sqrt(ranges[0].upper), ranges[0].finite)
 
 
-def _rsqrt(ranges: list[Range], epsilon: float = 0.0) -> Range:
+def _rsqrt(ranges: list[Range], epsilon: Attr = None) -> Range:
     """1 / sqrt(x + epsilon), where x is at least 0 (a variance) or known to be larger."""
-    lowest = ranges[0].lower + epsilon
+    # Smaller epsilons give larger results: the float16 rounding of 1e-5 is within 1 %.
+    lowest = ranges[0].lower + (0.99 * epsilon if isinstance(epsilon, float) else 0.0)
     if ranges[0].lower < 0 or lowest <= 0:
         return ANYTHING
     return Range(0.0, 1 / math.sqrt(lowest), ranges[0].finite)

@@ -37,6 +37,8 @@ _UNINITIALISED = frozenset("empty empty_like empty_strided empty_permuted new_em
 _MIL_FLOATS = {"fp16": "fp64", "fp32": "fp64"}
 # Values have no strides in the IR (memory formats are dropped), so a view is a reshape.
 _STRIDE_FREE = {"aten.view.default": "aten.reshape.default", "aten._unsafe_view.default": "aten.reshape.default"}
+# For the same reason what these see of the memory of a value is its elements in row-major order.
+_STRIDED = frozenset("as_strided as_strided_copy as_strided_scatter".split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +67,18 @@ class Precision:
 DECLARED = Precision("declared")
 DOUBLE = Precision("double")
 PESSIMISTIC = Precision("pessimistic")
+# Libraries whose ops torch knows once they are imported.
+_REGISTERED_ON_IMPORT = frozenset({"torchvision", "torchaudio"})
 # What dimension symbols stand for: integers, or torch's symbolic ones.
 Sizes = Mapping[str, Any]
 _NO_SIZES: Sizes = MappingProxyType({})
 PRECISIONS: Mapping[str, Precision] = {p.name: p for p in (DECLARED, DOUBLE, PESSIMISTIC)}
+
+
+def load_library(name: str) -> None:
+    """Import a library of ops that registers them on import, if it is installed."""
+    if name in _REGISTERED_ON_IMPORT and importlib.util.find_spec(name) is not None:
+        importlib.import_module(name)
 
 
 @lru_cache(maxsize=4096)
@@ -79,8 +89,7 @@ def torch_op(name: str) -> Callable[..., Any]:
         UnsupportedError: the installed torch has no such op.
     """
     library, packet, overload = name.split(".")
-    if library == "torchvision" and importlib.util.find_spec(library) is not None:
-        importlib.import_module(library)  # which registers its ops
+    load_library(library)
     try:
         found = getattr(getattr(getattr(torch.ops, library), packet), overload)
     except AttributeError:
@@ -145,6 +154,8 @@ def kernel_arguments(
     if sizes and op.name in _SIZE_FREE:
         return _SIZE_FREE[op.name], positional, keywords
     function = torch_op(_STRIDE_FREE.get(op.name, op.name))
+    if op.defn.root in _STRIDED:
+        positional[0] = positional[0].contiguous()
     return _zeroed(function) if op.defn.root in _UNINITIALISED else function, positional, keywords
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from math import prod
 from typing import Any
@@ -40,6 +40,12 @@ def _atom_size(atom: Atom, sizes: Mapping[str, Any]) -> Any:
             raise AnecError("a dimension is divided by 0")
         return left // right if atom.name == "floordiv" else left % right
     return torch.sym_max(left, right) if atom.name == "max" else torch.sym_min(left, right)
+
+
+def repeated(tensor: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """A tensor of ``shape`` that holds the numbers of another in order, over and over."""
+    count, flat = torch.Size(shape).numel(), tensor.detach().reshape(-1)
+    return flat.repeat(-(-count // flat.numel()))[:count].reshape(tuple(shape))
 
 
 def bind_sizes(type_: TensorType, shape: tuple[int, ...], sizes: dict[str, int]) -> None:
