@@ -18,7 +18,7 @@ from anec.frontend.concrete import Constants
 from anec.frontend.decompose import KEPT, decompose
 from anec.frontend.example import ExampleCall
 from anec.frontend.explain import UNBOUND
-from anec.frontend.export import evaluating, export
+from anec.frontend.export import evaluating, export, run_eagerly
 from anec.frontend.lift import lift
 from anec.frontend.names import NewNames
 from anec.frontend.shapes import Shapes
@@ -130,4 +130,5 @@ __all__ = [
     "from_torch",
     "lift",
     "load_source",
+    "run_eagerly",
 ]

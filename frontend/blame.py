@@ -18,7 +18,7 @@ from anec.frontend.bound_values import describe
 from anec.frontend.concrete import leaves_of, written_by
 from anec.frontend.example import ExampleCall
 from anec.frontend.explain import BIND
-from anec.frontend.export import evaluating
+from anec.frontend.export import run_eagerly
 from anec.frontend.origins import is_users
 from anec.frontend.spellings import name_of, static_spelling
 
@@ -66,10 +66,9 @@ def _decisive_inputs(where: str, model: torch.nn.Module, call: BoundCall) -> lis
             alone = leaf.detach().clone()
             example.set_leaf(place, number, alone)
             watch.inputs[alone] = frozenset({name})
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     # What was read before the model fails is told all the same.
-    with contextlib.suppress(Exception), torch.no_grad(), evaluating(model), watch:
-        torch.func.functional_call(model, buffers, example.args, example.kwargs)
+    with contextlib.suppress(Exception), watch:
+        run_eagerly(model, example.args, example.kwargs)
     here = [names for place, names in watch.reads if place and where.startswith(place)]
     names = frozenset().union(*here) if here else next((names for _, names in watch.reads), frozenset())
     return [name for name in example.leaves if name in names]

@@ -98,6 +98,7 @@ class Lifted:
         inputs: example tensors by public name; empty when the program carries none.
         function: the function's name.
         bound: what was bound before export, name to text.
+        defaults: the name each input has where nobody renames it, by public name.
     """
 
     module: Module
@@ -105,6 +106,7 @@ class Lifted:
     inputs: dict[str, torch.Tensor] = field(default_factory=dict)
     function: str = "main"
     bound: Mapping[str, str] = field(default_factory=dict)
+    defaults: Mapping[str, str] = field(default_factory=dict)
 
     def bind_inputs(self, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None) -> dict[str, torch.Tensor]:
         """The tensors of a call ``model(*args, **kwargs)`` by public name; see :meth:`Call.bind_inputs`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -180,7 +180,21 @@ def _unwritten(model: torch.nn.Module) -> Iterator[None]:
 
     A counter inside of a cache object is one; torch folds constants of one element while it traces.
     """
-    before = [(tensor, tensor._version, tensor.detach().clone()) for tensor in _numbers(model)]
+    with _restored(tensor for tensor in _held(model) if tensor.numel() == 1):
+        yield
+
+
+def run_eagerly(model: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> Any:
+    """What the model gives in eval mode; what it writes, in buffers or elsewhere, is then as it was."""
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    with torch.no_grad(), evaluating(model), _restored(_held(model)):
+        return torch.func.functional_call(model, buffers, tuple(args), dict(kwargs or {}))
+
+
+@contextlib.contextmanager
+def _restored(tensors: Iterable[torch.Tensor]) -> Iterator[None]:
+    """Undo what is written into tensors meanwhile."""
+    before = [(tensor, tensor._version, tensor.detach().clone()) for tensor in tensors]
     try:
         yield
     finally:
@@ -190,8 +204,8 @@ def _unwritten(model: torch.nn.Module) -> Iterator[None]:
                     tensor.copy_(value)
 
 
-def _numbers(model: torch.nn.Module) -> Iterator[torch.Tensor]:
-    """The tensors of one element that a model holds outside of its buffers, in objects and lists of objects."""
+def _held(model: torch.nn.Module) -> Iterator[torch.Tensor]:
+    """The tensors that a model holds outside of its parameters and buffers, in objects and lists of objects."""
     pending: list[Any] = [value for module in model.modules() for value in vars(module).values()]
     seen: set[int] = set()
     while pending:
@@ -200,7 +214,7 @@ def _numbers(model: torch.nn.Module) -> Iterator[torch.Tensor]:
             continue
         seen.add(id(held))
         if isinstance(held, torch.Tensor):
-            if held.numel() == 1 and not isinstance(held, torch.nn.Parameter) and not held.is_inference():
+            if not isinstance(held, torch.nn.Parameter) and not held.is_inference():
                 yield held
         elif isinstance(held, (list, tuple)):
             pending.extend(held)

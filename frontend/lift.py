@@ -94,6 +94,7 @@ class _Lifter:
         self.complex_numbers: dict[complex, Value] = {}
         self.reads = Reads(program, self.builder, self.value)
         self.check_nan = check_nan
+        self.defaults: dict[str, str] = {}
 
     def run(
         self,
@@ -131,7 +132,7 @@ class _Lifter:
         )
         examples = call.bind_inputs(*example) if example is not None else {}
         self.module.dims |= with_defaults(self.graph, self.module.dims, examples)
-        return Lifted(self.module, call, examples, self.graph.name)
+        return Lifted(self.module, call, examples, self.graph.name, defaults=self.defaults)
 
     # -- boundary ----------------------------------------------------------------------------------
 
@@ -153,6 +154,7 @@ class _Lifter:
             type_ = self.type(node.meta["val"], f"the input {name}")
             self.values[node] = self.graph.add_input(name, type_)
             self.graph.signature.inputs.append(Port(name, type_, leaf.path))
+            self.defaults[name] = leaf.default
             given.append(name)
         return given
 

@@ -25,7 +25,6 @@ from anec.frontend.calls import Lifted
 from anec.frontend.example import ExampleCall
 from anec.frontend.source import Source
 from anec.ir.dims import Bounds, symbol
-from anec.ir.graph import Graph
 
 _FORMS = "write 1x3x480x640,1x3x640x640 or 1x3x32..640x32..640, or 1xS:2..128 for sizes that are one"
 _AXIS = re.compile(r"(\d+)|(?:([A-Za-wyz_]\w*?):)?(\d+)\.\.(\d+)|([A-Za-wyz_]\w*)", re.ASCII)
@@ -108,16 +107,18 @@ class Shapes:
         if source.dynamic_shapes is not None:
             raise UsageError("shapes= and dynamic_shapes= say the same thing", hint="give one of them")
         example = ExampleCall.of(source.model, source.args, source.kwargs)
+        # Changing a leaf changes no name.
+        known = example.leaves
         dims: dict[str, Any] = {}
         for name in self.inputs:
-            if name not in example.leaves:
+            if name not in known:
                 raise example.unknown(name, "shape")
-            size = self._example(name, example.leaf(*example.leaves[name]))
+            size = self._example(name, example.leaf(*known[name]))
             example.resize(name, size)
         specs: dict[str, Any] = {}
         for name, place in example.places.items():
             leaves, spec = pytree.tree_flatten(example.argument(place))
-            names = {number: leaf for leaf, (at, number) in example.leaves.items() if at == place}
+            names = {number: leaf for leaf, (at, number) in known.items() if at == place}
             specs[name] = pytree.tree_unflatten(
                 [self._dynamic(names.get(number, ""), dims) for number in range(len(leaves))], spec
             )
@@ -164,19 +165,20 @@ class Shapes:
         """
         graph = lifted.module.functions[lifted.function]
         for port, value in zip(graph.signature.inputs, graph.inputs, strict=True):
-            for axis, free in self.free(port.name).items() if port.name in self.inputs else ():
+            name = lifted.defaults.get(port.name, port.name)
+            for axis, free in self.free(name).items() if name in self.inputs else ():
                 dim, bounds = value.tensor.shape[axis], free.bounds
                 found = lifted.module.dims.get(str(dim))
                 only = found.lower if found is not None and found.lower == found.upper else dim
                 if isinstance(only, int):
                     raise AnecError(
                         f"the model fixes axis {axis} of the input {port.name!r} to {only}; asked was {bounds}",
-                        hint=f"leave that axis fixed: {self._fixed(port.name, axis, only)}",
+                        hint=f"leave that axis fixed: {self._fixed(name, axis, only)}",
                     )
                 if dim == symbol(str(dim)) and str(dim) in lifted.module.dims:
                     self._bound(lifted, str(dim), bounds, port.name, axis)
         if self.count > 1:
-            self._list(graph)
+            self._list(lifted)
 
     def _bound(self, lifted: Lifted, name: str, asked: Bounds, port: str, axis: int) -> None:
         found = lifted.module.dims[name]
@@ -191,10 +193,10 @@ class Shapes:
             )
         lifted.module.dims[name] = replace(found, lower=asked.lower, upper=asked.upper, only=asked.only)
 
-    def _list(self, graph: Graph) -> None:
-        ports = graph.signature.inputs
+    def _list(self, lifted: Lifted) -> None:
+        ports = lifted.module.functions[lifted.function].signature.inputs
         for index, port in enumerate(ports):
-            shapes = self.inputs.get(port.name, ())
+            shapes = self.inputs.get(lifted.defaults.get(port.name, port.name), ())
             if len(shapes) > 1:
                 sizes = tuple(tuple(axis for axis in shape if isinstance(axis, int)) for shape in shapes)
                 ports[index] = replace(port, shapes=sizes)

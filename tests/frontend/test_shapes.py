@@ -169,3 +169,37 @@ def test_max_pool1d_of_a_free_length() -> None:
     for size in (4, 9, 64):
         x = torch.randn(1, 3, size)
         torch.testing.assert_close(torch.from_numpy(found.run({"input": x})["output"]), model(x), rtol=0, atol=0)
+
+
+def test_lists_and_ranges_belong_to_inputs_that_are_renamed() -> None:
+    x = torch.ones(3, 4)
+    listed = anec.compile(nn.ReLU(), x, shapes={"input": "2x4,5x4,8x4"}, input_names=["image"])
+    assert listed.signature.inputs[0].shapes == ((2, 4), (5, 4), (8, 4))
+    ranged = anec.compile(nn.ReLU(), x, shapes={"input": "1..8x4"}, input_names=["image"])
+    assert list(ranged.module.dims.values()) == [Bounds(1, 8, default=3)]
+
+
+def test_other_sizes_are_checked_beside_what_is_bound() -> None:
+    class Gated(nn.Module):
+        def forward(self, x: torch.Tensor, gate: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return x * gate.sum() + y
+
+    x, gate = torch.randn(3, 4), torch.ones(2)
+    shapes = {"x": "S:2..8x4", "y": "Sx4"}
+    found = anec.compile(Gated(), (x, gate, x), bind={"gate": gate}, shapes=shapes, check="numerics")
+    assert found.input_names == ["x", "y"]
+
+
+def test_checking_leaves_what_the_model_holds_as_it_was() -> None:
+    class Cached(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.held = {"cache": torch.zeros(2, 4)}
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.held["cache"].add_(x)
+            return self.held["cache"] * 2
+
+    model = Cached()
+    anec.compile(model, torch.ones(2, 4), check="numerics")
+    assert not model.held["cache"].any()

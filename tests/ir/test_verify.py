@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -155,6 +156,12 @@ def equal_port_names(m: Module) -> None:
     m.main.signature.inputs.append(Port("x", F4))
 
 
+def unpaired_shapes(m: Module) -> None:
+    m.main.add_input("other", F4)
+    first, *_ = m.main.signature.inputs
+    m.main.signature.inputs[:] = [replace(first, shapes=((4,), (4,))), Port("other", F4, shapes=((4,),))]
+
+
 def undeclared_symbol(m: Module) -> None:
     from anec.ir.dims import symbol
 
@@ -216,6 +223,7 @@ LAWS: list[tuple[Callable[[Module], None], str]] = [
     (undefined_output, "the output %ghost of main is not defined in it"),
     (missing_port, "main has 1 outputs, its signature 2"),
     (equal_port_names, "two inputs of main are called 'x'"),
+    (unpaired_shapes, "the inputs of main list different numbers of shapes"),
     (undeclared_symbol, "%long is f32[S]; the module does not declare S"),
     (op_of_another_graph, "mil.add does not know its graph"),
     (broken_link, "mil.add does not know the op in front of it"),

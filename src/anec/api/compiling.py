@@ -102,8 +102,8 @@ def _as_source(
     found = load_source(model)
     return Source(
         found.model, found.args, found.kwargs, dynamic_shapes or (None if shapes else found.dynamic_shapes),
-        inputs or found.input_names, outputs or found.output_names, bind or found.bind,
-        None if dynamic_shapes else shapes or found.shapes,
+        inputs or found.input_names, outputs or found.output_names, {**(found.bind or {}), **(bind or {})} or None,
+        shapes or (None if dynamic_shapes else found.shapes),
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from anec.ir.graph import Module, legal_name
 if TYPE_CHECKING:
     import torch
 
-    from anec.frontend import Constants, ExampleCall, Lifted, Source
+    from anec.frontend import Constants, Lifted, Source
 
 _SHAPE = re.compile(r"\d+(x\d+)+|\d+x")
 
@@ -172,24 +172,17 @@ def _called(source: Source, lifted: Lifted, inputs: Mapping[str, torch.Tensor]) 
         args, kwargs = args or model.example_inputs[0], kwargs or model.example_inputs[1]
         model = model.module()
     example = ExampleCall.of(model, args, kwargs)
-    # Bound inputs are no inputs of the lifted function.
-    bound = source.bind or {}
-    free = [leaf for name, leaf in example.leaves.items() if name not in bound and _top(example, leaf) not in bound]
-    for public, leaf in zip(lifted.call.inputs, free, strict=False):
-        if public is not None and public in inputs:
-            example.set_leaf(*leaf, inputs[public])
+    known = example.leaves
+    for public, name in lifted.defaults.items():
+        if public in inputs and name in known:
+            example.set_leaf(*known[name], inputs[public])
     return replace(source, model=model, args=example.args, kwargs=example.kwargs or None)
-
-
-def _top(example: ExampleCall, leaf: tuple[int | str, int]) -> str:
-    """The name of the argument that a leaf is in."""
-    return next(name for name, place in example.places.items() if place == leaf[0])
 
 
 def _eager(source: Source, lifted: Lifted) -> dict[str, torch.Tensor]:
     import torch
 
-    from anec.frontend import bind_call, evaluating
+    from anec.frontend import bind_call, run_eagerly
 
     model = source.model
     call = bind_call(model, source.args, source.kwargs, source.bind)
@@ -197,8 +190,5 @@ def _eager(source: Source, lifted: Lifted) -> dict[str, torch.Tensor]:
     if isinstance(model, torch.export.ExportedProgram):
         args, kwargs = model.example_inputs or ((), {})
         model = model.module()
-    # The model may write into its buffers and into what is bound.
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    with torch.no_grad(), evaluating(model):
-        found = lifted.name_outputs(torch.func.functional_call(model, buffers, args, kwargs))
+    found = lifted.name_outputs(run_eagerly(model, args, kwargs))
     return {name: tensor.detach() for name, tensor in found.items()}

@@ -245,3 +245,5 @@ def _verify_signature(graph: Graph) -> None:
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise _fail_at(graph, None, f"two {what} of {graph.name} are called {twice!r}")
+    if len({len(port.shapes) for port in signature.inputs if port.shapes}) > 1:
+        raise _fail_at(graph, None, f"the inputs of {graph.name} list different numbers of shapes")
