@@ -20,7 +20,7 @@ from anec.reference.evaluate import evaluate
 
 F6 = TensorType(DType.F32, (2, 3))
 UNARY = (
-    "relu", "relu6", "sigmoid", "tanh", "erf", "sin", "cos", "abs", "square", "exp", "identity", "sqrt", "rsqrt",
+    "matmul", "relu", "relu6", "sigmoid", "tanh", "erf", "sin", "cos", "abs", "square", "exp", "identity", "sqrt", "rsqrt",
     "reduce_mean", "reduce_max", "softmax", "transpose", "reshape",
 )  # fmt: skip
 BINARY = ("add", "sub", "mul", "real_div", "concat")
@@ -72,6 +72,8 @@ def build(name: str, x: Value, y: Value) -> Value:
     """One op on two values of shape (2, 3); so is its result."""
     if name == "concat":
         return mil.slice_by_index(mil.concat([x, y], axis=0), [1, 0], [3, 3])
+    if name == "matmul":
+        return mil.matmul(mil.matmul(x, y, transpose_y=True), y)
     if name in BINARY:
         return getattr(mil, name)(x, y)
     if name in ("reduce_mean", "reduce_max"):
@@ -105,6 +107,18 @@ def test_what_is_known() -> None:
     facts = Facts(graph)
     assert {name: facts.range(value) for name, (value, _) in known.items()} == {n: r for n, (_, r) in known.items()}
     assert facts.range(known["relu"][0]).nonnegative
+
+
+def test_a_product_of_constants_is_bounded_by_how_many_terms_are_summed() -> None:
+    graph = Graph()
+    module = module_with(graph)
+    left = constant(graph, module, torch.tensor([[1.0, -2.0, 0.5], [2.0, 2.0, 2.0]]))
+    right = constant(graph, module, torch.tensor([[3.0, 1.0], [-1.0, 0.0], [2.0, 2.0]]), "right")
+    with Builder(graph).active():
+        product, turned = mil.matmul(left, right), mil.matmul(left, left, transpose_x=True)
+    facts = Facts(graph)
+    assert facts.range(product) == Range(-18.0, 18.0, True)
+    assert facts.range(turned) == Range(-8.0, 8.0, True)
 
 
 def test_infinity_in_a_divisor_gives_zero() -> None:

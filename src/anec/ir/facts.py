@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from anec.ir.attrs import Attr, Literal
 from anec.ir.graph import Graph, Op, Value
@@ -109,8 +110,7 @@ class Facts:
         rule = _rule(value.op) if value.op is not None else None
         if rule is None or value.op is None:
             return ANYTHING
-        ranges = [self._operand(operand) for operand in value.op.operands]
-        found = _rsqrt(ranges, value.op.attr("epsilon")) if value.op.name == "mil.rsqrt" else rule(ranges)
+        found = rule([self._operand(operand) for operand in value.op.operands])
         return _within(found, value.tensor.dtype, computed=rule in _COMPUTING)
 
     def _operand(self, operand: Operand) -> Range:
@@ -183,8 +183,20 @@ def _sqrt(ranges: list[Range]) -> Range:
     return Range(math.sqrt(ranges[0].lower), math.sqrt(ranges[0].upper), ranges[0].finite)
 
 
-def _rsqrt(ranges: list[Range], epsilon: Attr = None) -> Range:
+def _product(op: Op, ranges: list[Range]) -> Range:
+    """Sums of as many products as the rows of x are long."""
+    x = op.operand("x")
+    summed = x.tensor.shape[-2 if op.attr("transpose_x") else -1] if isinstance(x, Value) and x.rank > 1 else None
+    if not isinstance(summed, int):
+        return ANYTHING
+    left, right = (max(abs(found.lower), abs(found.upper)) for found in ranges)
+    bound = summed * left * right
+    return Range(-bound, bound, ranges[0].finite and ranges[1].finite) if math.isfinite(bound) else ANYTHING
+
+
+def _rsqrt(op: Op, ranges: list[Range]) -> Range:
     """1 / sqrt(x + epsilon), where x is at least 0 (a variance) or known to be larger."""
+    epsilon = op.attr("epsilon")
     # Smaller epsilons give larger results: the float16 rounding of 1e-5 is within 1 %.
     lowest = ranges[0].lower + (0.99 * epsilon if isinstance(epsilon, float) else 0.0)
     if ranges[0].lower < 0 or lowest <= 0:
@@ -237,8 +249,9 @@ _OF_MIL: dict[str, Callable[[list[Range]], Range]] = {
     "mil.sub": _subtract,
     "mil.real_div": _divide,
     "mil.sqrt": _sqrt,
-    "mil.rsqrt": _rsqrt,
 }
+# These ask the op for more than its operands' ranges.
+_ASKING: dict[str, Callable[[Op, list[Range]], Range]] = {"mil.rsqrt": _rsqrt, "mil.matmul": _product}
 
 
 # What can leave the operands' range, and so wrap around in whole numbers.
@@ -260,6 +273,9 @@ def _within(found: Range, dtype: DType, *, computed: bool) -> Range:
 def _rule(op: Op) -> Callable[[list[Range]], Range] | None:
     if op.defn.root == "add" and not op.attrs and len(op.operands) == 2:
         return _add
-    if op.name in _OF_MIL and all(value.tensor.dtype.is_float for value in op.inputs):
-        return _OF_MIL[op.name]
+    if all(value.tensor.dtype.is_float for value in op.inputs):
+        if op.name in _OF_MIL:
+            return _OF_MIL[op.name]
+        if op.name in _ASKING:
+            return partial(_ASKING[op.name], op)
     return _BY_ROOT.get(op.defn.root)

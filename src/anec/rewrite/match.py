@@ -239,7 +239,9 @@ def match(pattern: Base, root: Op, miss: Miss | None = None) -> Iterator[Match]:
     start = Match({}, ())
     if isinstance(pattern, AnyOf):
         for alternative in pattern.alternatives:
-            yield from match(alternative, root, miss)
+            # Another root is no near miss, and most alternatives of a family have another.
+            if not isinstance(alternative, OpPattern) or alternative.defn.name == root.name:
+                yield from match(alternative, root, miss)
     elif isinstance(pattern, OpPattern):
         yield from matcher.op(pattern, root, start, None)
 
