@@ -20,10 +20,10 @@ from anec.reference.evaluate import evaluate
 
 F6 = TensorType(DType.F32, (2, 3))
 UNARY = (
-    "matmul", "relu", "relu6", "sigmoid", "tanh", "erf", "sin", "cos", "abs", "square", "exp", "identity", "sqrt", "rsqrt",
+    "relu", "relu6", "sigmoid", "tanh", "erf", "sin", "cos", "abs", "square", "exp", "identity", "sqrt", "rsqrt",
     "reduce_mean", "reduce_max", "softmax", "transpose", "reshape",
 )  # fmt: skip
-BINARY = ("add", "sub", "mul", "real_div", "concat")
+BINARY = ("add", "sub", "mul", "real_div", "concat", "matmul")
 
 
 def module_with(graph: Graph) -> Module:
