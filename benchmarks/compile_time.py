@@ -101,18 +101,30 @@ def worker(tool: str, path: Path, out: Path) -> None:
         start = time.process_time()
         run(program, out)
         seconds = time.process_time() - start
-    size = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
-    print("RESULT" + json.dumps({"cpu": seconds, "peak": memory.peak - memory.base, "size": size}))
+    tell({"cpu": seconds, "peak": memory.peak - memory.base, "size": package_size(out)})
+
+
+def package_size(package: Path) -> int:
+    return sum(file.stat().st_size for file in package.rglob("*") if file.is_file())
+
+
+def tell(found: dict) -> None:
+    """What `in_process` reads, from the worker."""
+    print("RESULT" + json.dumps(found))
+
+
+def in_process(script: str, *arguments: str) -> dict:
+    """What a worker found, in a process of its own; its error if it has none."""
+    done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, check=False)
+    for line in done.stdout.splitlines():
+        if line.startswith("RESULT"):
+            return json.loads(line.removeprefix("RESULT"))
+    return {"error": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1][:300]}
 
 
 def measure(tool: str, path: Path) -> dict:
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, __file__, "--worker", tool, str(path), str(Path(folder) / "out.mlpackage")]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    for line in done.stdout.splitlines():
-        if line.startswith("RESULT"):
-            return json.loads(line.removeprefix("RESULT"))
-    return {"error": (done.stderr.strip().splitlines() or ["no output"])[-1][:200]}
+        return in_process(__file__, "--worker", tool, str(path), str(Path(folder) / "out.mlpackage"))
 
 
 def main() -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,7 +21,7 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
-from compile_time import Peak
+from compile_time import Peak, in_process, package_size, tell
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples" / "dots_ocr"))
 
@@ -126,21 +125,16 @@ def worker(tool: str, layers: int, out: Path, check: bool) -> None:
         TOOLS[tool](model, patches, out)
         found = {"cpu": time.process_time() - start, "wall": time.perf_counter() - wall}
     del model
-    found |= {"peak": memory.peak, "size": sum(f.stat().st_size for f in out.rglob("*") if f.is_file())}
+    found |= {"peak": memory.peak, "size": package_size(out)}
     if check and tool == "anec":
         found["rel"] = difference(layers, out)
-    print("RESULT" + json.dumps(found))
+    tell(found)
 
 
 def measure(tool: str, layers: int, check: bool) -> dict:
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "out.mlpackage"
-        command = [sys.executable, __file__, "--worker", tool, str(out), "--layers", str(layers)]
-        done = subprocess.run(command + ["--check"] * check, capture_output=True, text=True, check=False)
-    for line in done.stdout.splitlines():
-        if line.startswith("RESULT"):
-            return json.loads(line.removeprefix("RESULT"))
-    return {"error": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1][:300]}
+        arguments = ["--worker", tool, str(Path(folder) / "out.mlpackage"), "--layers", str(layers)]
+        return in_process(__file__, *arguments, *["--check"] * check)
 
 
 def main() -> None:

@@ -42,8 +42,6 @@ def run(options: argparse.Namespace) -> list[Outcome]:
             print(f"{here[0].entry if here else info.name}: {told or 'no samples'} ({time.monotonic() - start:.1f} s)")
             for reason in sorted({outcome.reason for outcome in here if outcome.status == "failed"}):
                 print(f"    {reason}")
-            if options.json:
-                options.json.write_text(json.dumps([outcome.as_json() for outcome in found], indent=1) + "\n")
     return found
 
 
@@ -77,7 +75,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write every outcome")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
-    summary(run(options), options.all)
+    outcomes = run(options)
+    if options.json:
+        options.json.write_text(json.dumps([outcome.as_json() for outcome in outcomes], indent=1) + "\n")
+    summary(outcomes, options.all)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from anec.dialects import aten
 from anec.ir.attrs import Literal, same_attr
 from anec.ir.dims import Dim
 from anec.ir.facts import scalar_of
@@ -23,6 +24,8 @@ REACH = 12
 BRANCHING_REACH = 6
 # Two spellings of one number: a float32 buffer of 1e-5 is off by 6e-8.
 RTOL = 1e-6
+# Powers of ten that a float is sure to hold.
+_DIGITS = 300
 
 _CASTS = frozenset(
     "aten._to_copy.default aten.to.dtype aten.to.dtype_layout aten.to.other aten.type_as.default aten.float.default "
@@ -103,6 +106,35 @@ def second(op: Op, name: str = "other") -> Operand:
     return Literal(found) if isinstance(found, (int, float)) else None
 
 
+def summands(op: Op) -> tuple[tuple[Operand, float], tuple[Operand, float]] | None:
+    """Both sides of a sum or difference, each with the number in front of it; None when it is neither."""
+    if op.defn.dialect != "aten" or op.defn.root not in ("add", "sub", "rsub"):
+        return None
+    alpha = op.attr("alpha") if "alpha" in op.defn.by_name else 1
+    if not isinstance(alpha, (int, float)):
+        return None
+    left, right = {"add": (1.0, alpha), "sub": (1.0, -alpha), "rsub": (-alpha, 1.0)}[op.defn.root]
+    return (op.operand("self"), float(left)), (second(op), float(right))
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """``first`` where ``condition`` is true, ``last`` elsewhere."""
+
+    condition: Value
+    first: Operand
+    last: Operand
+
+
+def choice(op: Op) -> Choice | None:
+    """A ``where`` or ``masked_fill``; None for anything else."""
+    if op.defn.dialect != "aten" or op.defn.root not in ("where", "masked_fill") or "self" not in op.defn.by_name:
+        return None
+    if op.defn.root == "where":
+        return Choice(op.value("condition"), second(op, "self"), second(op))
+    return Choice(op.value("mask"), second(op, "value"), op.operand("self"))
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """``slope * base + offset``."""
@@ -152,10 +184,10 @@ def _step(value: Value) -> Line | None:
             return Line(known, base, 0.0)
         case "div":
             return Line(1 / known, base, 0.0) if base is left and known else None
-    alpha = op.attr("alpha") if "alpha" in op.defn.by_name else 1
-    if not isinstance(alpha, (int, float)):
+    sides = summands(op)
+    if sides is None:
         return None
-    of_left, of_right = {"add": (1.0, alpha), "sub": (1.0, -alpha), "rsub": (-alpha, 1.0)}[op.defn.root]
+    (_, of_left), (_, of_right) = sides
     return Line(of_left, base, of_right * known) if base is left else Line(of_right, base, of_left * known)
 
 
@@ -233,14 +265,24 @@ def _parts(value: Value) -> list[tuple[Operand, float]] | None:
 
 def _distributes(parts: list[tuple[Operand, float]], exponent: float) -> bool:
     """True when the power of the product is the product of the powers: not so for the root of a square."""
-    numbers = [found for operand, _ in parts if (found := number(operand)) is not None]
-    if any(not isinstance(operand, (Value, Literal)) for operand, _ in parts) or 0.0 in numbers:
+    powers = [(found, power * exponent) for operand, power in parts if (found := number(operand)) is not None]
+    if any(not isinstance(operand, (Value, Literal)) for operand, _ in parts):
         return False
+    if not all(_has_power(found, power) for found, power in powers):
+        return False
+    numbers = [found for found, _ in powers]
     if exponent.is_integer():
         return True
     if len(parts) == 1:
         return not numbers and parts[0][1] in (-1.0, 0.5, -0.5)
     return len(numbers) == 1 and numbers[0] > 0
+
+
+def _has_power(base: float, power: float) -> bool:
+    """True when a float, and no complex number, holds the power of a number other than 0."""
+    if base == 0 or (base < 0 and not power.is_integer()):
+        return False
+    return abs(power * math.log10(abs(base))) <= _DIGITS
 
 
 def squared(value: Value) -> Value | None:
@@ -286,13 +328,9 @@ def _sum(value: Value, x: Value, reach: int) -> dict[int, float] | None:
 
 def _terms(value: Value) -> list[tuple[Value, float]]:
     """The two values that ``value`` is a sum or difference of, with their signs."""
-    op = value.op
-    if op is None or op.name not in ("aten.add.Tensor", "aten.sub.Tensor"):
-        return []
-    left, right, alpha = op.operand("self"), op.operand("other"), op.attr("alpha")
-    if not isinstance(left, Value) or not isinstance(right, Value) or not isinstance(alpha, (int, float)):
-        return []
-    return [(left, 1.0), (right, float(alpha if op.defn.root == "add" else -alpha))]
+    sides = summands(value.op) if value.op is not None else None
+    values = [(side, scale) for side, scale in sides or () if isinstance(side, Value)]
+    return values if len(values) == 2 else []
 
 
 def _power_of(parts: list[tuple[Operand, float]], x: Value, reach: int) -> dict[int, float] | None:
@@ -326,6 +364,4 @@ def aligned(value: Value, rank: int) -> tuple[Dim, ...]:
 
 def in_dtype(value: Value, dtype: DType) -> Value:
     """``value`` in ``dtype``."""
-    from anec.dialects import aten
-
     return value if value.tensor.dtype is dtype else aten._to_copy.default(value, dtype=dtype)

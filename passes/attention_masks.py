@@ -28,20 +28,22 @@ hides nothing goes. What depends on inputs is made of ops that equal layers shar
 A hidden score is 40000 lower instead of minus infinity or float32's lowest number: float16 holds the
 sum, and the exponential is 0 as long as scores differ by less than 39000. Queries that see no key
 give zeros where torch does, that is for bool masks and constant -inf, and the mean of all values for
-computed floats, as torch does for finite ones; but for a mask of the keys alone, where that is an
-input of padding only, they attend by their scores.
+other floats, as torch does for numbers as low as float32's lowest, but not for computed -inf. Where a
+bool mask is of the keys alone, an input of padding only, they attend by their scores.
 """
 
 from __future__ import annotations
 
 import math
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from anec.dialects import aten, nn
 from anec.ir.graph import Graph, Op, Value
 from anec.ir.types import DType, TensorType
-from anec.passes.algebra import in_dtype, second
+from anec.passes.algebra import choice, in_dtype
+from anec.passes.attention.frames import expanded
 from anec.passes.attention.matrices import PERMUTES
 from anec.passes.attention.scores import VIEWS
 from anec.passes.common import rebuild, settle, tensor, uniform
@@ -58,6 +60,8 @@ query, key, values = tensor("query"), tensor("key"), tensor("values")
 mask = tensor("mask")
 # Scores beyond 39000 would tell a bound from minus infinity.
 _SCORES = {"query": (-4.0, 4.0), "key": (-4.0, 4.0)}
+# Scores as large as this are lost beside a number whose last digit is worth as much.
+_LOST = 8.0
 
 
 @rewrite(nn.attention(query, key, values, mask, rest))
@@ -99,14 +103,19 @@ def constant_mask(op: Op, ctx: Context, opts: StaticAttentionMask) -> Value:
     dtype = op.result.tensor.dtype
     shape = (rows, columns) if causal or given is None else given.tensor.shape
     size = TensorType(dtype, shape).bytes
+    if not size:
+        reject("there are no keys")
     if size > opts.budget:
         reject(f"a mask of {size} bytes is beyond the budget of {opts.budget}")
-    made, kept = _additive(op, given, ctx, causal)
-    if given is not None and given.weight is not None and not causal and kept is None and _settled(given, made, dtype):
+    parts = _parts(op, given, ctx, causal)
+    if given is not None and not causal and _settled(given, parts, dtype):
         reject("it is one weight that is added")
+    made = parts.added
     whole = made.reshape((1,) * (op.result.rank - made.dim()) + tuple(made.shape))
-    result = _masked(op, constant(ctx, op, whole, "mask", dtype) if bool(made.any()) else None)
-    return result if kept is None else aten.mul.Tensor(result, constant(ctx, op, kept, "kept", dtype))
+    mask = constant(ctx, op, whole, "mask", dtype) if bool(made.any()) else None
+    scoring = None if parts.scoring is None else constant(ctx, op, parts.scoring, "scoring", dtype)
+    result = _masked(op, mask, scoring)
+    return result if parts.kept is None else aten.mul.Tensor(result, constant(ctx, op, parts.kept, "kept", dtype))
 
 
 def _readable(value: Value) -> bool:
@@ -122,40 +131,80 @@ def _readable(value: Value) -> bool:
     return True
 
 
-def _additive(op: Op, given: Value | None, ctx: Context, causal: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """What is added to the scores, and which queries see a key if some do not."""
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What a constant mask does.
+
+    Args:
+        added: what is added to the scores.
+        kept: 0 for queries that see no key; None if all do.
+        scoring: 0 for queries whose keys are all hidden by a number beside which scores do not count;
+            their rows of ``added`` tell which keys that is. None if there is no such query.
+    """
+
+    added: torch.Tensor
+    kept: torch.Tensor | None
+    scoring: torch.Tensor | None
+
+
+# What constant masks do, as found in one run: layers share masks, and `settle` asks again.
+_KNOWN: ContextVar[dict[tuple[object, ...], _Parts] | None] = ContextVar("masks", default=None)
+
+
+def _parts(op: Op, given: Value | None, ctx: Context, causal: bool) -> _Parts:
+    """What a mask does to the scores; read once for all layers."""
+    dtype, known = op.result.tensor.dtype, _KNOWN.get()
+    lengths = (op.value("query").shape[-2], op.value("key").shape[-2]) if causal else None
+    found = None if known is None else known.get((given, dtype, lengths))
+    if found is None:
+        found = _read(given, ctx, dtype, lengths)
+        if known is not None:
+            known[given, dtype, lengths] = found
+    return found
+
+
+def _read(given: Value | None, ctx: Context, dtype: DType, lengths: tuple[int, int] | None) -> _Parts:
     import torch
 
     from anec.ir.weights import torch_dtype
     from anec.reference.evaluate import evaluate_constant
 
-    dtype = torch_dtype(op.result.tensor.dtype)
-    numbers = torch.zeros(1, 1, dtype=dtype) if given is None else evaluate_constant(given, ctx.module)
+    kind = torch_dtype(dtype)
+    numbers = torch.zeros(1, 1, dtype=kind) if given is None else evaluate_constant(given, ctx.module)
     if numbers.dtype is torch.bool:
-        numbers = torch.zeros((), dtype=dtype).masked_fill(~numbers, -math.inf)
-    if causal:
-        seen = torch.ones(op.value("query").shape[-2], op.value("key").shape[-2], dtype=torch.bool).tril()
-        numbers = numbers.masked_fill(~seen, -math.inf)
+        numbers = torch.zeros((), dtype=kind).masked_fill(~numbers, -math.inf)
+    if lengths is not None:
+        numbers = numbers.masked_fill(~torch.ones(lengths, dtype=torch.bool).tril(), -math.inf)
     for axis in range(numbers.dim() - 2):
         first = numbers.narrow(axis, 0, 1)
         if bool((numbers == first).all()):
             numbers = first
-    empty = (numbers == -math.inf).all(-1, keepdim=True)
-    kept = (~empty).to(dtype) if bool(empty.any()) else None
-    return numbers.to(dtype).clamp(min=HIDDEN).contiguous(), kept
+    largest = numbers.amax(-1, keepdim=True)
+    empty = largest == -math.inf
+    # So low a number takes the place of a score: its last digit is worth more than one.
+    lost = ~empty & (largest < min(HIDDEN, -_LOST / torch.finfo(kind).eps))
+    numbers = torch.where(lost, numbers - largest, numbers)
+    return _Parts(
+        numbers.to(kind).clamp(min=HIDDEN).contiguous(),
+        kept=(~empty).to(kind) if bool(empty.any()) else None,
+        scoring=(~lost).to(kind) if bool(lost.any()) else None,
+    )
 
 
-def _settled(given: Value, made: torch.Tensor, dtype: DType) -> bool:
-    """Whether the weight is what would be made of it."""
-    assert given.weight is not None
-    alike = given.tensor.dtype is dtype and given.shape == tuple(made.shape)
-    return alike and given.weight.extent()[0] >= HIDDEN and bool(made.any())
+def _settled(given: Value, parts: _Parts, dtype: DType) -> bool:
+    """Whether the mask is the weight that would be made of it."""
+    if given.weight is None or given.tensor.dtype is not dtype or given.shape != tuple(parts.added.shape):
+        return False
+    if parts.kept is not None or parts.scoring is not None:
+        return False
+    return given.weight.extent()[0] >= HIDDEN and bool(parts.added.any())
 
 
-def _masked(op: Op, mask: Value | None) -> Value:
+def _masked(op: Op, mask: Value | None, scoring: Value | None = None) -> Value:
     """The attention again with another mask, which holds what was causal in it."""
     attrs = {name: found for name, found in op.attrs.items() if name != "causal"}
-    return nn.attention(op.value("query"), op.value("key"), op.value("value"), mask, **attrs)
+    query = op.value("query") if scoring is None else aten.mul.Tensor(op.value("query"), scoring)
+    return nn.attention(query, op.value("key"), op.value("value"), mask, **attrs)
 
 
 @rewrite(nn.attention(query, key, values, mask, rest), domain=_SCORES)
@@ -258,7 +307,11 @@ _REACH = 24
 @rewrite(nn.attention(query, key, values, aten.clamp_min.default(mask, rest), rest), domain=_SCORES)
 def finite_mask(op: Op, mask: Value) -> Value:
     """What a bounded mask is made of is finite itself; its bound goes where nothing is lower any more."""
-    found = _finite(mask, _REACH)
+    bound = op.value("mask").op
+    assert bound is not None
+    if bound.attr("min") != HIDDEN:
+        reject("the bound is the model's own")
+    found = _finite(mask, _REACH, {})
     if found is mask:
         reject("no choice between numbers is part of the mask")
     if found.rank == 0 or found.tensor.shape[-1] != mask.tensor.shape[-1]:
@@ -274,8 +327,18 @@ def finite_mask(op: Op, mask: Value) -> Value:
     return rebuild(op, mask=finite, query=aten.mul.Tensor(plain, gate))
 
 
-def _finite(value: Value, reach: int) -> Value:
-    """The mask with choices between 0 and a low number as products, and with finite constants."""
+def _finite(value: Value, reach: int, memo: dict[tuple[Value, int], Value]) -> Value:
+    """The mask with choices between 0 and a low number as products, and with finite constants.
+
+    It may be smaller than ``value``, which it then broadcasts to. What ops share is made once for each reach.
+    """
+    found = memo.get((value, reach))
+    if found is None:
+        found = memo[value, reach] = _made_finite(value, reach, memo)
+    return found
+
+
+def _made_finite(value: Value, reach: int, memo: dict[tuple[Value, int], Value]) -> Value:
     op = value.op
     if not reach or not value.tensor.dtype.is_float:
         return value
@@ -285,11 +348,15 @@ def _finite(value: Value, reach: int) -> Value:
         return value
     if op.name in _MOVES:
         source = op.value("self")
-        inner = _finite(source, reach - 1)
-        return value if inner is source else rebuild(op, self=inner)
+        inner = _finite(source, reach - 1, memo)
+        if inner is source:
+            return value
+        if op.defn.root == "expand":
+            return aten.expand.default(inner, value.tensor.shape)
+        return rebuild(op, self=expanded(inner, source.tensor.shape))
     if op.name == "aten.add.Tensor" and op.attr("alpha") == 1:
         sides = {name: side for name in ("self", "other") if isinstance(side := op.operand(name), Value)}
-        changed = {name: _finite(side, reach - 1) for name, side in sides.items()}
+        changed = {name: _finite(side, reach - 1, memo) for name, side in sides.items()}
         # Beside what may be as large as it is low elsewhere, -inf is more than -40000.
         if changed == sides or any(lowest(side) < LEAST for side in changed.values()):
             return value
@@ -299,17 +366,16 @@ def _finite(value: Value, reach: int) -> Value:
 
 def _choice(op: Op) -> Value | None:
     """A choice between 0 and a low number as a product; None for anything else."""
-    if op.defn.dialect != "aten" or op.defn.root not in ("where", "masked_fill"):
+    found = choice(op)
+    if found is None:
         return None
-    fills = op.defn.root == "masked_fill"
-    condition = op.value("mask" if fills else "condition")
-    first, last = uniform(second(op, "value" if fills else "self")), uniform(second(op, "self" if fills else "other"))
+    first, last = uniform(found.first), uniform(found.last)
     if first is None or last is None or min(first, last) >= 0 or max(first, last) != 0:
         return None
     number, dtype = max(float(min(first, last)), HIDDEN), op.result.tensor.dtype
     if first == 0:
-        return _added(in_dtype(_without_true(condition), dtype), number)
-    return aten.mul.Tensor(in_dtype(condition, dtype), number)
+        return _added(in_dtype(_without_true(found.condition), dtype), number)
+    return aten.mul.Tensor(in_dtype(found.condition, dtype), number)
 
 
 RULES: list[Rule] = [
@@ -342,7 +408,11 @@ class StaticAttentionMask(Pass):
     budget: int = 64 << 20
 
     def run(self, graph: Graph, ctx: Context) -> None:
-        settle(ctx, self.rules, self)
+        token = _KNOWN.set({})
+        try:
+            settle(ctx, self.rules, self)
+        finally:
+            _KNOWN.reset(token)
 
 
 __all__ = ["StaticAttentionMask"]

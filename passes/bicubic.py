@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from anec.dialects import nn
 from anec.errors import UsageError
 from anec.ir.graph import Graph, Op, Value
+from anec.ir.types import DType
 from anec.passes.lower_to_mil.axis_map import FORMS
 from anec.passes.lower_to_mil.resize import asked, resized
 from anec.passes.raise_nn import resize as raising
@@ -40,7 +41,7 @@ def by_constant_maps(op: Op, opts: Bicubic, ctx: Context) -> Value:
     how, x = asked(op), op.value("x")
     if how.mode != "bicubic" and not how.antialias:
         reject(f"{op.attr('mode')} interpolation without antialiasing has an op in Core ML")
-    if x.tensor.dtype.name not in ("F16", "F32"):
+    if x.tensor.dtype not in (DType.F16, DType.F32):
         reject(f"{x.tensor.dtype} is narrowed by lower-to-mil first")
     return resized(op, ctx, how, x, opts.form)
 

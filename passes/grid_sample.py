@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from anec.dialects import nn
 from anec.errors import UsageError
 from anec.ir.graph import Op, Value
+from anec.ir.types import DType
 from anec.passes.lower_to_mil.grid_sample import FORMS, sampled
 from anec.pipeline.base import EXACT, Context, Pass
 from anec.pipeline.registry import register
@@ -25,7 +26,7 @@ from anec.rewrite import Rule, reject, rewrite
 @rewrite(nn.grid_sample)
 def sample_grid(op: Op, opts: GridSample, ctx: Context) -> Value:
     """Products for constant grids, resample where Core ML's op says the same, gathers for the rest."""
-    if op.value("x").tensor.dtype.name not in ("F16", "F32"):
+    if op.value("x").tensor.dtype not in (DType.F16, DType.F32):
         reject(f"{op.value('x').tensor.dtype} is narrowed by lower-to-mil first")
     return sampled(op, ctx, opts.form)
 

@@ -24,6 +24,7 @@ from anec.ir.signature import Port, PortKind
 from anec.ir.types import DType, StateType, TensorType
 from anec.passes.common import holds
 from anec.passes.legalize_states import legalize_states
+from anec.passes.lower_to_mil.typing import MIL_NAMES
 from anec.pipeline.base import EXACT, Context, Pass
 from anec.pipeline.registry import register
 
@@ -73,10 +74,6 @@ def _boundary(type_: TensorType, floats: DType, name: str) -> TensorType:
     return TensorType(dtype, type_.shape or (1,))
 
 
-def _mil_name(dtype: DType) -> str:
-    return {DType.F32: "fp32", DType.F16: "fp16", DType.I32: "int32", DType.BOOL: "bool"}[dtype]
-
-
 def _legalize_input(graph: Graph, ctx: Context, value: Value, floats: DType) -> None:
     inner = value.tensor
     outer = _boundary(inner, floats, f"the input %{value.name}")
@@ -92,7 +89,7 @@ def _legalize_input(graph: Graph, ctx: Context, value: Value, floats: DType) -> 
         builder.name = value.name
         legal = value
         if outer.dtype is not inner.dtype:
-            legal = mil.cast(legal, dtype=_mil_name(inner.dtype))
+            legal = mil.cast(legal, dtype=MIL_NAMES[inner.dtype])
         if outer.rank != inner.rank:
             legal = mil.squeeze(legal, axes=[0])
         if is_image and port is not None:
@@ -149,7 +146,7 @@ def _legalize_output(graph: Graph, ctx: Context, index: int, floats: DType) -> N
         builder.name = value.name
         legal = source
         if outer.dtype is not source.tensor.dtype:
-            legal = mil.cast(legal, dtype=_mil_name(outer.dtype))
+            legal = mil.cast(legal, dtype=MIL_NAMES[outer.dtype])
         if outer.rank != value.rank:
             legal = mil.expand_dims(legal, axes=[0])
         if legal is source and (source.op is None or source in graph.outputs):

@@ -26,6 +26,7 @@ from anec.ir.opdef import Effect
 from anec.ir.signature import Port
 from anec.ir.types import DType, StateType, TensorType, tensor_type
 from anec.passes.dce import remove_dead_ops
+from anec.passes.lower_to_mil.typing import MIL_NAMES
 from anec.pipeline.base import Context
 
 _BASE = 2048
@@ -77,6 +78,8 @@ def _drop(states: list[Value], graph: Graph, ctx: Context, ports: Mapping[Value,
     """Remove states with all that only computes them."""
     for op in [user for state in states for user in state.users]:
         if op.defn.effects & Effect.WRITE:
+            for result in op.results:
+                graph.replace(result, op.value("value"))
             graph.erase(op)
     if states:
         remove_dead_ops(graph)
@@ -153,7 +156,7 @@ def _encoded(value: Value, outer: TensorType, digits: bool) -> Value:
 
 def _decoded(value: Value, inner: TensorType, digits: bool) -> Value:
     if inner.dtype is not DType.F16:
-        value = mil.cast(value, dtype={DType.F32: "fp32", DType.I32: "int32", DType.BOOL: "bool"}[inner.dtype])
+        value = mil.cast(value, dtype=MIL_NAMES[inner.dtype])
     if digits:
         held = value.tensor
         return mil.reduce_sum(mil.mul(value, _column((1, _BASE, _BASE**2), held)), axes=(0,), keep_dims=False)
@@ -178,10 +181,10 @@ def _update_early(ctx: Context, graph: Graph, state: Value) -> None:
     value = update.value("value")
     if value.op is None or update.result.uses or update.result.is_output:
         return
-    # Behind the reads: an earlier write would change what they read.
+    # Behind the reads in front of it: an earlier write would change what they read.
     latest = value.op
     for read in others:
-        latest = read if latest.is_before(read) else latest
+        latest = read if latest.is_before(read) and read.is_before(update) else latest
     with ctx.builder(before=latest.next, like=update):
         held = mil.coreml_update_state(state, value)
     graph.erase(update)

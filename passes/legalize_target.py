@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from anec.errors import UnsupportedError
-from anec.ir.attr_types import attr_dtype, domain_dtypes, to_half
+from anec.ir.attr_types import SMALLEST_HALF, attr_dtype, domain_dtypes, to_half
 from anec.ir.attrs import Attr, Literal, same_attr
 from anec.ir.facts import constants, is_constant
 from anec.ir.graph import Graph, Op, Value
@@ -22,7 +22,6 @@ from anec.ir.weights import TensorData, Weight
 from anec.pipeline.base import EXACT, Context, Pass
 from anec.pipeline.registry import register
 
-SMALLEST_HALF = 2.0**-24
 _WRAPPING = ("mil.gather", "mil.gather_along_axis")
 
 

@@ -12,14 +12,14 @@ from anec.ir.facts import scalar_of
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import Kind
 
-# Half of what float16 holds: a score can be added, and two masks in a sum are told apart from infinity.
+# float16 holds it with a score of up to 25000 beside it, but not two of it: where masks are added, the sum is bounded.
 HIDDEN = -4e4
 # A mask that goes no lower needs no bound.
 LEAST = -6e4
 _REACH = 24
 _BOUNDS = {"clamp_min": "min", "clamp": "min", "clip": "alpha", "maximum": "y"}
 _SUMS = frozenset("add sub rsub".split())
-_READ = frozenset(
+_FOLLOWED = frozenset(
     "add sub rsub mul div real_div neg where select masked_fill _to_copy to type_as cast view _unsafe_view reshape "
     "permute transpose expand tile slice slice_by_index unsqueeze expand_dims squeeze clone cat concat repeat triu "
     "tril maximum minimum reciprocal full full_like fill index index_select gather embedding".split()
@@ -27,17 +27,28 @@ _READ = frozenset(
 _NUMBERS = frozenset("self other value fill_value".split())
 
 
-def lowest(value: Value, unknown: float = 0.0, reach: int = _REACH) -> float:
+def lowest(value: Value, unknown: float = 0.0) -> float:
     """The least number ``value`` is made to hold.
 
     Args:
         value: a float mask, of any dialect.
         unknown: what ops count as that are not read.
-        reach: how many ops are followed on one path.
 
     Returns:
         -inf for an input.
     """
+    return _lowest(value, unknown, _REACH, {})
+
+
+def _lowest(value: Value, unknown: float, reach: int, memo: dict[tuple[Value, int], float]) -> float:
+    """The same with ``reach`` ops to follow; what ops share is read once for each reach."""
+    found = memo.get((value, reach))
+    if found is None:
+        found = memo[value, reach] = _read(value, unknown, reach, memo)
+    return found
+
+
+def _read(value: Value, unknown: float, reach: int, memo: dict[tuple[Value, int], float]) -> float:
     op = value.op
     if value.weight is not None:
         return value.weight.extent()[0] if value.weight.data is not None else unknown
@@ -48,9 +59,9 @@ def lowest(value: Value, unknown: float = 0.0, reach: int = _REACH) -> float:
         return bound
     if _is_added(op):
         return HIDDEN
-    if not reach or op.defn.root not in _READ:
+    if not reach or op.defn.root not in _FOLLOWED:
         return unknown
-    found = [lowest(operand, unknown, reach - 1) for operand in op.inputs if operand.tensor.dtype.is_float]
+    found = [_lowest(operand, unknown, reach - 1, memo) for operand in op.inputs if operand.tensor.dtype.is_float]
     found += _numbers(op)
     if op.defn.root in _SUMS:
         return sum(min(one, 0.0) for one in found)

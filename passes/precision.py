@@ -186,15 +186,17 @@ class _Search:
                 f"float32 wherever it is possible reaches {self.reached:.1f} dB, not {self.wanted:g}",
                 hint="states are float16 in any case; ask for less by min-psnr",
             )
-        good, bad = 0, len(names)
+        good, reached, bad = 0, self.reached, len(names)
         for _ in range(_HALVINGS):
             if bad - good < 2:
                 break
             middle = (good + bad) // 2
-            good, bad = (middle, bad) if self.attempt(from_op(middle))[0] else (good, middle)
-        found = from_op(good)
-        self.attempt(found)
-        return found
+            if self.attempt(from_op(middle))[0]:
+                good, reached = middle, self.reached
+            else:
+                bad = middle
+        self.reached = reached
+        return from_op(good)
 
     def without_needless(self, kept: set[str]) -> set[str]:
         """Round again what the bound does not need, island by island."""

@@ -19,6 +19,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from anec.dialects import mil
+from anec.ir.attr_types import HALF_MAX, SMALLEST_HALF
 from anec.ir.attrs import Attr, Literal
 from anec.ir.build import infer_types
 from anec.ir.facts import constants
@@ -27,15 +28,14 @@ from anec.ir.opdef import Effect, Kind
 from anec.ir.types import DType, StateType
 from anec.ir.weights import TensorData, Weight
 from anec.passes.coordinates import PLACES, coordinates, places
-from anec.passes.legalize_target import SMALLEST_HALF
+from anec.passes.mask_bounds import HIDDEN
 from anec.pipeline.base import Close, Context, Pass
 from anec.pipeline.registry import register
 
 if TYPE_CHECKING:
     import torch
 
-HALF_MAX = 65504.0
-MASK = 4e4
+MASK = -HIDDEN
 # Where a tiny number keeps something away from 0, which a factor would not.
 _GUARDED = frozenset({"add", "maximum", "clip"})
 # Their numbers bound others; none is computed with.

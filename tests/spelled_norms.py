@@ -66,6 +66,20 @@ def dynamic_tanh(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
     return torch.tanh(0.5 * x) * w + b
 
 
+def twice_over_length(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    """Over the square of the length: one root makes the norm, the other stays."""
+    length = x.norm(dim=-1, keepdim=True)
+    return x / (length * length)
+
+
+def twice_over_rms(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    inverse = torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-5)
+    return x * (inverse * inverse)
+
+
+TWICE: dict[str, tuple[Function, str]] = {"length": (twice_over_length, ""), "rms": (twice_over_rms, "")}
+
+
 # On [batch, sequence, channels].
 SEQUENCES: dict[str, tuple[Function, str]] = {
     "paddle": (paddle_layer_norm, "nn.layer_norm"),

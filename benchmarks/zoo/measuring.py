@@ -118,6 +118,16 @@ def first_apart(wide: Any, narrow: Any, inputs: dict[str, Any]) -> str:
     return f"{found.op.name} %{found.metric.name} {found.op.origin.place}".rstrip() if found else ""
 
 
+def shape_of(module: Any) -> dict[str, Any]:
+    """How a program is laid out: its ops, what transposes and reshapes write, what the Neural Engine is to take."""
+    from anec.ane import predict
+
+    (function,) = predict(module).functions
+    # Of what it can run: small models are expected on the CPU, whose dispatch is faster.
+    share = function.supported_share.multiply_adds
+    return {"ops": len(function.placements), "moved": function.moved_bytes, "share": round(share, 4)}
+
+
 def anec_side(name: str, batch: int, seed: int) -> dict[str, Any]:
     """What anec makes of the architecture, in both precisions."""
     import anec
@@ -140,12 +150,15 @@ def anec_side(name: str, batch: int, seed: int) -> dict[str, Any]:
                     loaded = anec.load(path)
                     outputs = loaded.run(lifted.inputs)
                 row[precision] = judge(outputs, wanted, bounds)
-                row["ops"] = sum(1 for _ in loaded.module.main.ops())
                 modules[precision] = loaded.module
                 if not row[precision]["ok"]:
                     inputs = check_inputs(loaded.module, loaded.module.main, lifted.inputs)
                     first = first_not_finite(loaded.module, inputs)
                     row[precision]["first"] = first or first_apart(modules["fp32"], loaded.module, inputs)
+        row |= shape_of(modules["fp16"])
+        with clock.measure("default fp16"):
+            plain = anec.compile(program, passes="default", precision="fp16")
+        row["default"] = shape_of(plain.module)
         clock.phase = ""
     except Exception as error:
         row["error"] = first_line(error)
@@ -213,7 +226,7 @@ def coremltools_form(
                 loaded = anec.load(path)
                 outputs = loaded.run({key: example[key] for key in loaded.input_names})
                 found[precision] = judge(outputs, wanted, bounds)
-                found["ops"] = sum(1 for _ in loaded.module.main.ops())
+                found |= shape_of(loaded.module)
             except Exception as error:
                 found[precision] = {"ok": False, "error": first_line(error)}
     return found

@@ -112,6 +112,17 @@ default decompositions, with `alias` ops taken out.
 
 {refused}
 
+## For the Neural Engine
+
+What `default,ane` makes of them beside `default` and coremltools (best form if it converts, else as documented), in
+fp16: ops that run, the bytes that transposes and reshapes write, and the share of the multiply-adds that
+the Neural Engine of an M1 can run by the rules of `anec analyze`. It is a prediction; nothing was measured on
+hardware. The last column is the CPU seconds that `default,ane` and `default` take to compile.
+
+{moves}
+
+{layouts}
+
 ## All
 
 The first five columns are anec's: both precisions, MIL ops in fp16, CPU seconds to compile and save twice,
@@ -122,6 +133,39 @@ star, one of the outputs is too small or too even to tell a right answer from a 
 """
 
 
+def moves(names: list[str], ours: dict[str, Row], theirs: dict[str, Row]) -> str:
+    """In how many models `default,ane` writes more than the others in moves."""
+    lines = []
+    for words, other in (
+        ("`default`", {name: ours[name].get("default", {}) for name in names}),
+        ("coremltools' program", {name: _converted(theirs[name]) for name in names}),
+    ):
+        both = [name for name in names if "moved" in ours[name] and "moved" in other[name]]
+        more = [name for name in both if ours[name]["moved"] > other[name]["moved"]]
+        total, its = (sum(row[name]["moved"] for name in both) for row in (ours, other))
+        said = f": {', '.join(more)}" if more else ""
+        lines.append(
+            f"- Against {words}, in {len(both)} models: {total / 1e6:.1f} MB where it writes {its / 1e6:.1f} MB, "
+            f"more in {len(more)} of them{said}."
+        )
+    return "\n".join(lines)
+
+
+def _converted(theirs: Row) -> Row:
+    return next((theirs[form] for form in ("best", "documented") if "moved" in theirs.get(form, {})), {})
+
+
+def _layout(ours: Row, theirs: Row) -> list[str]:
+    rows = (ours["default"], ours, _converted(theirs))
+    cells = [
+        *(str(row["ops"]) if row else "-" for row in rows),
+        *(f"{row['moved'] / 1e6:.2f}" if row else "-" for row in rows),
+        *(f"{row['share']:.0%}" if row else "-" for row in rows),
+    ]
+    seconds = ours["seconds"]
+    return [*cells, f"{seconds['compile fp16']:.1f} / {seconds['default fp16']:.1f}"]
+
+
 def report(rows: dict[tuple[str, str], Row]) -> str:
     """The page: counts, failures with their reasons, every model."""
     names = sorted({name for name, _ in rows})
@@ -130,6 +174,8 @@ def report(rows: dict[tuple[str, str], Row]) -> str:
     able = [name for name in names if exported(ours[name] or theirs[name])]
     refused = [[name, _short((ours[name] or theirs[name])["error"])] for name in names if name not in able]
     header = ["model", "fp32", "fp16", "ops", "s", "MB", "documented fp32", "fp16", "best form fp32", "fp16"]
+    figures = [f"{what} {who}" for what in ("ops", "MB moved", "share") for who in ("default", "ane", "Apple")]
+    sides = ["model", *figures, "s"]
     return PAGE.format(
         models=len(names),
         date=datetime.now(tz=UTC).date(),
@@ -138,6 +184,8 @@ def report(rows: dict[tuple[str, str], Row]) -> str:
         counts=_table(["", "models", "compiled", "fp32 agrees", "fp16 agrees"], _counts(able, ours, theirs)),
         failures=_table(["model", "why"], _failures(able, ours)),
         refused=_table(["model", "why"], refused),
+        moves=moves(able, ours, theirs),
+        layouts=_table(sides, [[n, *_layout(ours[n], theirs[n])] for n in able if "default" in ours[n]]),
         everything=_table(header, [[name, *_cells(ours[name], theirs[name])] for name in able]),
     )
 

@@ -10,7 +10,7 @@ from anec.dialects import mil
 from anec.ir.graph import Op, Value
 from anec.ir.types import DType
 from anec.passes.ane_attention.masks import Mask, mask_of, part
-from anec.passes.lower_to_mil.movement import moved, reshaped
+from anec.passes.lower_to_mil.movement import joined, moved, reshaped
 from anec.passes.lower_to_mil.permutation import Movement
 from anec.passes.lower_to_mil.typing import value
 from anec.pipeline.base import Context
@@ -87,13 +87,13 @@ def split_attention(op: Op, ctx: Context, together: int, rows: int) -> Value:
                 _seen(_product(value_heads[_group(head, sizes)], weight), mask, head, span)
                 for head, weight in zip(members, weights, strict=True)
             ]
-        parts.append(_joined(outputs, 1))
-    joined = _joined(parts, 3)
+        parts.append(joined(outputs, 1))
+    whole = joined(parts, 3)
     if mask.seeing is not None and mask.seeing.shape[2] == 1:
-        joined = mil.select(mask.seeing, joined, 0.0)
+        whole = mil.select(mask.seeing, whole, 0.0)
     back = Movement.of((sizes.batch, sizes.heads, sizes.width, sizes.length)).permuted((0, 1, 3, 2))
-    whole = moved(joined, back, (sizes.batch, sizes.heads, sizes.length, sizes.width))
-    return reshaped(whole, op.results[0].shape)
+    heads = moved(whole, back, (sizes.batch, sizes.heads, sizes.length, sizes.width))
+    return reshaped(heads, op.results[0].shape)
 
 
 def operands(op: Op) -> list[Value]:
@@ -137,10 +137,6 @@ def _split(tensor: Value, count: int, axis: int) -> tuple[Value, ...]:
     return (tensor,) if count == 1 else mil.split.many(tensor, num_splits=count, axis=axis)
 
 
-def _joined(parts: Sequence[Value], axis: int) -> Value:
-    return parts[0] if len(parts) == 1 else mil.concat(parts, axis=axis)
-
-
 def _group(head: int, sizes: Sizes) -> int:
     return head * sizes.groups // sizes.heads
 
@@ -153,7 +149,7 @@ def _weights(
     scores: Sequence[Value], mask: Mask, softcap: float, heads: tuple[int, int], rows: tuple[int, int]
 ) -> tuple[Value, ...]:
     """The weights of some heads, [B, S, 1, L] each, by one softmax."""
-    joint = _joined(scores, 2)
+    joint = joined(scores, 2)
     if softcap:
         joint = mil.mul(mil.tanh(mil.mul(joint, 1 / softcap)), softcap)
     if mask.scoring is not None and mask.scoring.shape[2] != 1:

@@ -15,11 +15,9 @@ from anec.passes.lower_to_mil.constants import constant
 from anec.passes.lower_to_mil.movement import moved, reshaped
 from anec.passes.lower_to_mil.permutation import Movement
 from anec.passes.lower_to_mil.typing import value
+from anec.passes.mask_bounds import HIDDEN
 from anec.pipeline.base import Context
 from anec.rewrite import reject
-
-# Rule A24: -inf is not handled in softmax.
-MASKED = -4e4
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +25,7 @@ class Mask:
     """What a mask does to scores [B, S, H, L]; axes of size 1 serve all.
 
     Args:
-        bias: what is added, down to :data:`MASKED`.
+        bias: what is added, down to :data:`HIDDEN`; -inf is not handled in softmax (rule A24).
         seeing: bool [B, 1, H, L], false for a query that sees no key at all: its result is 0.
         scoring: [B, 1, H, L], 0 for a query whose keys are all masked by a finite number: it sees them evenly.
     """
@@ -50,7 +48,7 @@ def mask_of(op: Op, ctx: Context, length: int, keys: int, dtype: DType) -> Mask:
         reject("the mask is a number")
     causal = None
     if op.attr("causal"):
-        hidden = torch.full((keys, length), MASKED, dtype=torch.float64).tril(-1)
+        hidden = torch.full((keys, length), HIDDEN, dtype=torch.float64).tril(-1)
         causal = constant(ctx, op, hidden.reshape(1, keys, 1, length), "causal", dtype)
     if given is None:
         return Mask(causal)
@@ -60,12 +58,12 @@ def mask_of(op: Op, ctx: Context, length: int, keys: int, dtype: DType) -> Mask:
     found = _of_bools(full, ctx, dtype) if full.tensor.dtype is DType.BOOL else _of_floats(full, ctx, dtype)
     if causal is None or found.bias is None:
         return found
-    return Mask(mil.maximum(mil.add(found.bias, causal), MASKED), found.seeing, found.scoring)
+    return Mask(mil.maximum(mil.add(found.bias, causal), HIDDEN), found.seeing, found.scoring)
 
 
 def _of_bools(mask: Value, ctx: Context, dtype: DType) -> Mask:
     numbers = value(mask, dtype)
-    bias = _turned(mil.mul(mil.sub(numbers, 1.0), -MASKED))
+    bias = _turned(mil.mul(mil.sub(numbers, 1.0), -HIDDEN))
     if empty_rows(mask, ctx) is False:
         return Mask(bias)
     return Mask(bias, seeing=_turned(value(mil.reduce_max(numbers, axes=(-1,), keep_dims=True), DType.BOOL)))
@@ -73,15 +71,15 @@ def _of_bools(mask: Value, ctx: Context, dtype: DType) -> Mask:
 
 def _of_floats(mask: Value, ctx: Context, dtype: DType) -> Mask:
     numbers, known = value(mask, dtype), ctx.facts.range(mask)
-    if known.finite and known.lower >= MASKED:
+    if known.finite and known.lower >= HIDDEN:
         return Mask(_turned(numbers))
-    bias = _turned(mil.maximum(numbers, MASKED))
+    bias = _turned(mil.maximum(numbers, HIDDEN))
     highest = mil.reduce_max(numbers, axes=(-1,), keep_dims=True)
     seeing = scoring = None
     if not known.finite and empty_rows(mask, ctx) is not False:
         seeing = _turned(mil.greater(highest, -math.inf))
     if not _scores_count(mask, ctx):
-        scoring = _turned(value(mil.greater_equal(highest, MASKED), dtype))
+        scoring = _turned(value(mil.greater_equal(highest, HIDDEN), dtype))
     return Mask(bias, seeing, scoring)
 
 
@@ -92,7 +90,7 @@ def _scores_count(mask: Value, ctx: Context) -> bool:
     from anec.reference.evaluate import evaluate_constant  # loads torch
 
     highest = evaluate_constant(mask, ctx.module).amax(-1)
-    return bool(((highest >= MASKED) | (highest == -math.inf)).all())
+    return bool(((highest >= HIDDEN) | (highest == -math.inf)).all())
 
 
 def _turned(mask: Value) -> Value:

@@ -23,13 +23,13 @@ projections are what Apple's models have (rule A47). Slices of weights are const
 from __future__ import annotations
 
 from anec.dialects import mil
-from anec.ir.attrs import Attr
 from anec.ir.dims import Dim
 from anec.ir.graph import Op, Value
 from anec.passes.ane_layout.forms import Form, Route, extended, is_movement
-from anec.passes.common import ints, only_use
+from anec.passes.common import only_use
 from anec.passes.lower_to_mil.movement import moved, sliced
 from anec.passes.lower_to_mil.permutation import Movement, volume
+from anec.passes.mil_cleanup.slices import ranges
 from anec.rewrite import Rule, constant, optional, reject, rest, rewrite, var
 
 
@@ -41,7 +41,7 @@ def slice_before_movement(op: Op) -> Value:
         reject("it is no slice of one axis by whole numbers")
     axis, start, stop = found
     route = _route(op.value("x"))
-    if not route.shapes:
+    if not route.steps:
         reject("no view or permute stands in front")
     movement = route.movement(Form.WRITTEN, Form.WRITTEN)
     assert movement is not None
@@ -72,28 +72,23 @@ def _route(value: Value) -> Route:
 
 
 def cut_of(op: Op) -> tuple[int, int, int] | None:
-    """The one axis that a slice cuts, where it starts and where it stops; None for another slice."""
-    shape, rank = op.value("x").tensor.shape, op.value("x").rank
-    begin, end = ints(op.operand("begin")), ints(op.operand("end"))
-    stride = op.attr("stride")
-    if begin is None or end is None or (isinstance(stride, tuple) and any(step != 1 for step in stride)):
+    """The one axis that a slice cuts, where it starts and where it stops; None for another slice.
+
+    Raises:
+        Reject: the bounds are not known, or the operand is symbolic.
+    """
+    given = op.attr("squeeze_mask")
+    shape = op.value("x").tensor.shape
+    squeezed = given if isinstance(given, tuple) else (False,) * len(shape)
+    found = [
+        (axis, taken)
+        for axis, (taken, size) in enumerate(zip(ranges(op), shape, strict=True))
+        if squeezed[axis] or len(taken) != size or taken.step < 0
+    ]
+    if len(found) != 1:
         return None
-    found: list[tuple[int, int, int]] = []
-    for axis, (first, last, size) in enumerate(zip(begin, end, shape, strict=True)):
-        if not isinstance(size, int):
-            return None
-        squeezed = _flag(op.attr("squeeze_mask"), axis)
-        start = 0 if _flag(op.attr("begin_mask"), axis) and not squeezed else first % size if first else 0
-        stop = size if _flag(op.attr("end_mask"), axis) else last if last >= 0 else last + size
-        if squeezed:
-            start, stop = first % size, first % size + 1
-        if (start, stop) != (0, size) or squeezed:
-            found.append((axis, start, min(stop, size)))
-    return found[0] if len(found) == 1 and rank == len(begin) and found[0][1] < found[0][2] else None
-
-
-def _flag(flags: Attr, axis: int) -> bool:
-    return isinstance(flags, tuple) and bool(flags[axis])
+    axis, taken = found[0]
+    return (axis, taken.start, taken.stop) if taken and taken.step == 1 else None
 
 
 def _owner(shape: tuple[int, ...], parts: tuple[Dim, ...], part: int) -> tuple[int | None, int]:

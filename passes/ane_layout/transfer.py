@@ -174,6 +174,9 @@ def _unsqueezed(changes: dict[str, object]) -> dict[str, object]:
     assert isinstance(begin, tuple)
     assert isinstance(end, tuple)
     assert isinstance(squeeze, tuple)
+    opened = changes.get("begin_mask")
+    if isinstance(opened, tuple):
+        begin = tuple(0 if drop and flag else first for first, drop, flag in zip(begin, squeeze, opened, strict=True))
     stop = tuple(first + 1 if drop else last for first, last, drop in zip(begin, end, squeeze, strict=True))
     masks: dict[str, tuple[bool, ...]] = {}
     for name, opens in (("begin_mask", False), ("end_mask", True)):
@@ -187,6 +190,7 @@ def _unsqueezed(changes: dict[str, object]) -> dict[str, object]:
     stride = strides if isinstance(strides, tuple) else (1,) * 4
     return {
         "squeeze_mask": None,
+        "begin": begin,
         "end": stop,
         "stride": tuple(1 if drop else step for step, drop in zip(stride, squeeze, strict=True)),
         **masks,

@@ -14,6 +14,7 @@ from itertools import pairwise
 from anec.dialects import aten
 from anec.ir.dims import Dim
 from anec.ir.graph import Value
+from anec.passes.algebra import aligned
 from anec.passes.attention.matrices import permuted
 from anec.passes.lower_to_mil.permutation import Movement, volume
 from anec.rewrite import reject
@@ -56,7 +57,7 @@ class Frame:
         """``value``, which broadcasts to a tensor of ``rank`` axes here, as it lies behind the chain."""
         if not self.steps:
             return value
-        at = viewed(value, (*(1,) * (rank - value.rank), *value.tensor.shape))
+        at = viewed(value, aligned(value, rank))
         for step in self.steps:
             at = permuted(at, step.order) if isinstance(step, Permuted) else regrouped(at, step.source, step.target)
         return at

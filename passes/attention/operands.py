@@ -29,8 +29,8 @@ import math
 from anec.dialects import aten, nn
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import Pattern
-from anec.passes.algebra import number, second
-from anec.passes.attention.frames import Frame, Permuted, Shape, Viewed, regrouped, viewed
+from anec.passes.algebra import aligned, number, second
+from anec.passes.attention.frames import Frame, Permuted, Viewed, regrouped, viewed
 from anec.passes.attention.matrices import PERMUTES
 from anec.passes.attention.scores import VIEWS
 from anec.passes.attention.spelled import scaled
@@ -165,8 +165,7 @@ def four_axes(op: Op, query: Value, key: Value, values: Value) -> Value:
     mask = op.operand("mask")
     if isinstance(mask, Value):
         whole = (*lead, query.tensor.shape[-2], key.tensor.shape[-2])
-        aligned = viewed(mask, (*(1,) * (len(whole) - mask.rank), *mask.tensor.shape))
-        mask = regrouped(aligned, whole, (*four, *whole[-2:]))
+        mask = regrouped(viewed(mask, aligned(mask, len(whole))), whole, (*four, *whole[-2:]))
     shaped = [viewed(value, (*four, *value.tensor.shape[-2:])) for value in tensors]
     result = rebuild(op, query=shaped[0], key=shaped[1], value=shaped[2], mask=mask)
     return viewed(result, op.result.tensor.shape)
@@ -209,7 +208,7 @@ def narrow_mask(op: Op, mask: Value) -> Value:
     if expansion is None or expansion.name not in ("aten.expand.default", "aten.repeat.default"):
         reject("the mask is not repeated")
     source, shape = expansion.value("self"), at.tensor.shape
-    one: Shape = (*(1,) * (len(shape) - source.rank), *source.tensor.shape)
+    one = aligned(source, len(shape))
     if any(size not in (1, dim) for size, dim in zip(one, shape, strict=True)):
         reject("the mask is repeated as a whole")
     if shape != mask.tensor.shape or one[-1:] != shape[-1:]:

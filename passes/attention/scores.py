@@ -14,7 +14,7 @@ from anec.dialects import aten
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import Operand
 from anec.ir.types import DType
-from anec.passes.algebra import in_dtype, number, second, uncast
+from anec.passes.algebra import choice, in_dtype, number, second, summands, uncast
 from anec.passes.attention.frames import Frame, Permuted, Viewed
 from anec.passes.attention.matrices import PERMUTES, Product, product
 from anec.passes.canonicalize.views import permutation
@@ -221,11 +221,10 @@ def _leads(value: Value) -> bool:
 
 def _sum(op: Op, chain: _Chain, steps: int) -> Scores:
     """The side that leads to the product; the other is a mask."""
-    left, right = op.operand("self"), second(op)
-    alpha = op.attr("alpha")
-    if not isinstance(alpha, (int, float)):
+    sides = summands(op)
+    if sides is None:
         reject("alpha is symbolic")
-    of_left, of_right = {"add": (1.0, alpha), "sub": (1.0, -alpha), "rsub": (-alpha, 1.0)}[op.defn.root]
+    (left, of_left), (right, of_right) = sides
     declined = Reject("no side of a sum is the product of queries and keys")
     for side, mine, other, its in ((left, of_left, right, of_right), (right, of_right, left, of_left)):
         if not isinstance(side, Value) or side.tensor.shape != op.result.tensor.shape or side.is_constant:
@@ -248,11 +247,9 @@ def _tensor(operand: Operand) -> Value:
 
 def _choice(op: Op, chain: _Chain, steps: int) -> Scores:
     """Scores of which some are chosen: scores that a low number takes the place of."""
-    fills = op.defn.root == "masked_fill"
-    condition = op.value("mask" if fills else "condition")
-    first, last = (second(op, "value"), op.operand("self")) if fills else (second(op, "self"), second(op))
-    pairs = ((last, first, False),) if fills else ((first, last, True), (last, first, False))
-    for side, other, kept in pairs:
+    found = choice(op)
+    assert found is not None
+    for side, other, kept in ((found.first, found.last, True), (found.last, found.first, False)):
         number = uniform(other)
         if number is None or not isinstance(side, Value) or side.tensor.shape != op.result.tensor.shape:
             continue
@@ -260,7 +257,7 @@ def _choice(op: Op, chain: _Chain, steps: int) -> Scores:
         if not lowest <= _absorbing(op.result.tensor.dtype):
             reject(f"{number:g} where the mask is set does not hide a score", followed=FOLLOWED)
         lowest = max(lowest, LOWEST) if math.isfinite(number) else lowest
-        chain.masks.append(replace(chain.mask(condition, 1.0, op.result.rank), kept=kept, lowest=lowest))
+        chain.masks.append(replace(chain.mask(found.condition, 1.0, op.result.rank), kept=kept, lowest=lowest))
         return _read(side, chain, steps - 1)
     return reject("a choice between two tensors stands in front of the softmax", followed=1)
 

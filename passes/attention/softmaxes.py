@@ -25,6 +25,7 @@ from anec.dialects import aten
 from anec.ir.attrs import Attr
 from anec.ir.graph import Op, Value
 from anec.ir.types import DType
+from anec.passes.algebra import choice
 from anec.passes.attention.scores import ABSORBS, LOWEST
 from anec.passes.common import only_use, rebuild, tensor, uniform
 from anec.rewrite import Rule, any_of, reject, rest, rewrite, var
@@ -77,16 +78,17 @@ _FILLED = any_of(
 @rewrite(aten.softmax.int(_FILLED, rest), domain={"score": _SCORES})
 def lowest_fill(op: Op, score: Value) -> Value:
     """What hides a score is as low as can be."""
-    choice = op.value("self").op
-    assert choice is not None
-    fills = choice.defn.root == "masked_fill"
-    name = "value" if fills else "other"
-    found = uniform(choice.operand(name)) if name not in choice.attrs else choice.attr(name)
-    if not isinstance(found, (int, float)) or not ABSORBS < found <= _HIDDEN:
+    filled = op.value("self").op
+    found = None if filled is None else choice(filled)
+    assert filled is not None
+    assert found is not None
+    fills = filled.defn.root == "masked_fill"
+    number = uniform(found.first if fills else found.last)
+    if number is None or not ABSORBS < number <= _HIDDEN:
         reject("the number chosen is not one between float32's lowest and -10000")
     if op.result.tensor.dtype is not DType.F32 or not only_use(op.value("self")):
         reject("it is not in float32, or the choice has other users")
-    condition = choice.value("mask" if fills else "condition")
+    condition = found.condition
     hidden = (
         aten.masked_fill.Scalar(score, condition, LOWEST) if fills else aten.where.ScalarOther(condition, score, LOWEST)
     )

@@ -11,9 +11,10 @@ from __future__ import annotations
 import math
 
 from anec.dialects import aten
-from anec.ir.attrs import Attr, Literal
+from anec.ir.attrs import Attr
 from anec.ir.graph import Op, Value
-from anec.ir.opdef import Kind, Operand, Pattern
+from anec.ir.opdef import Pattern
+from anec.passes.algebra import second
 from anec.passes.canonicalize.identities import forms
 from anec.passes.common import Number, only_use, tensor, uniform
 from anec.rewrite import Rule, any_of, reject, rest, rewrite, var
@@ -42,24 +43,15 @@ def drop_neutral(op: Op) -> Value:
     %y = aten.mul.Tensor(%x, 1)     ->     %x
     """
     number, either = _NEUTRAL[op.name.partition(".")[2]]
-    first, second = op.operand("self"), _second(op)
-    pairs = [(first, second)]
+    first, last = op.operand("self"), second(op, "exponent" if op.defn.root == "pow" else "other")
+    pairs = [(first, last)]
     if either and ("alpha" not in op.defn.by_name or op.attr("alpha") == 1):
-        pairs.append((second, first))
+        pairs.append((last, first))
     for kept, other in pairs:
         found = uniform(other)
         if isinstance(kept, Value) and kept.type == op.result.type and found == number and found is not None:
             return kept
     return reject("no operand is neutral, or the type changes")
-
-
-def _second(op: Op) -> Operand:
-    """The second operand of a binary op; a number where the overload has it as an attribute."""
-    name = "exponent" if op.defn.root == "pow" else "other"
-    if op.defn.by_name[name].kind is Kind.ATTR:
-        number = op.attr(name)
-        return Literal(number) if isinstance(number, (int, float)) else None
-    return op.operand(name)
 
 
 @rewrite(
@@ -114,10 +106,10 @@ def merge_clamps(op: Op, x: Value) -> Value:
         reject("the dtype changes")
     if not only_use(middle):
         reject("the inner result has other users")
-    first, second = _interval(middle.op), _interval(op)
-    if first[0] > first[1] or second[0] > second[1]:
+    first, last = _interval(middle.op), _interval(op)
+    if first[0] > first[1] or last[0] > last[1]:
         reject("an interval is empty")
-    low, high = (min(max(end, second[0]), second[1]) for end in first)
+    low, high = (min(max(end, last[0]), last[1]) for end in first)
     if (low, high) == (0.0, math.inf):
         return aten.relu.default(x)
     if not low < high:

@@ -20,7 +20,8 @@ from anec.ir.dims import Dim
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import Operand
 from anec.passes.algebra import aligned, number
-from anec.passes.common import only_use, rebuild
+from anec.passes.common import broadcast, only_use, rebuild
+from anec.passes.custom_norms.moved import axes_of
 from anec.rewrite import Rule, any_of, constant, reject, rest, rewrite, var
 
 x = var("x")
@@ -65,11 +66,7 @@ def _has(op: Op, name: str) -> bool:
 
 def _normalized(op: Op) -> tuple[int, ...] | None:
     """The axes whose shape the weight has; None for a norm whose weight is by channel."""
-    if not _has(op, "axes"):
-        return None
-    axes = op.attr("axes")
-    assert isinstance(axes, tuple)
-    return tuple(sorted(axis % op.result.rank for axis in axes if isinstance(axis, int)))
+    return axes_of(op) if _has(op, "axes") else None
 
 
 def _by_channel(op: Op, found: tuple[int, ...] | None, name: str, vector: Value) -> Value:
@@ -128,6 +125,9 @@ def unite_scales(a: Operand, b: Operand, op: Op) -> Value:
     vector, other = (a, b) if isinstance(a, Value) else (b, a)
     if not isinstance(vector, Value) or norm.type != op.result.type:
         reject("both are numbers, or the type changes")
+    shapes = [side.tensor.shape for side in (a, b) if isinstance(side, Value)]
+    if broadcast(*shapes) not in shapes:
+        reject("together they are larger than each is")
     return aten.mul.Tensor(norm, aten.mul.Tensor(vector, other))
 
 

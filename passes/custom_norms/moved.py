@@ -52,7 +52,8 @@ def _is_affine(norm: Op) -> bool:
     return any(norm.operand(name) is not None for name in ("weight", "bias") if name in norm.defn.by_name)
 
 
-def _axes(norm: Op) -> tuple[int, ...]:
+def axes_of(norm: Op) -> tuple[int, ...]:
+    """The axes a norm goes over, ascending and not negative."""
     axes = norm.attr("axes")
     assert isinstance(axes, tuple)
     return tuple(sorted(axis % norm.result.rank for axis in axes if isinstance(axis, int)))
@@ -69,7 +70,7 @@ def norm_in_place(op: Op, x: Value) -> Value:
         reject("the permutations do not undo each other")
     if not only_use(norm.result):
         reject("the norm has other users")
-    axes = tuple(first[axis] for axis in _axes(norm))
+    axes = tuple(first[axis] for axis in axes_of(norm))
     if axes != tuple(sorted(axes)) and _is_affine(norm):
         reject("the axes of the weight change places")
     return rebuild(norm, x=x, axes=axes)
@@ -86,7 +87,7 @@ def group_norm(op: Op, x: Value) -> Value:
     channels = x.tensor.shape[1]
     if not isinstance(channels, int) or not isinstance(groups, int) or channels % groups:
         reject("the groups do not divide the channels")
-    if (norm.defn is nn.layer_norm and _axes(norm) != tuple(range(2, rank))) or _is_affine(norm):
+    if (norm.defn is nn.layer_norm and axes_of(norm) != tuple(range(2, rank))) or _is_affine(norm):
         reject("the norm goes over other axes, or has weights of its own")
     return nn.group_norm(x, groups=groups, epsilon=norm.attr("epsilon"))
 
@@ -107,7 +108,7 @@ def instance_norm(op: Op, x: Value) -> Value:
     %x: f32[2,6,4,4]
     %y = nn.layer_norm(%x) {axes=[2, 3]}                  ->     %y = nn.instance_norm(%x)
     """
-    if x.rank < 4 or _axes(op) != tuple(range(2, x.rank)):
+    if x.rank < 4 or axes_of(op) != tuple(range(2, x.rank)):
         reject("it does not go over all space axes and nothing else")
     if _is_affine(op):
         reject("its weights are not by channel")

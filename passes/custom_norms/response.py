@@ -17,8 +17,8 @@ import math
 
 from anec.dialects import aten, nn
 from anec.ir.graph import Op, Value
-from anec.passes.algebra import aligned, in_dtype, line, same, unviewed
-from anec.passes.custom_norms.statistics import FOLLOWED, mean_of, root
+from anec.passes.algebra import in_dtype, line, same, unviewed
+from anec.passes.custom_norms.statistics import FOLLOWED, is_kept, kept, mean_of, root
 from anec.rewrite import Rule, reject, rewrite, var
 
 
@@ -32,9 +32,8 @@ def global_response_norm(op: Op, length: Value, level: Value) -> Value:
     mean = mean_of(read.base)
     if mean is None or not same(mean[0], length) or read.slope != 1 or read.offset < 0:
         reject("it is not divided by the mean of the norms and an epsilon", followed=FOLLOWED)
-    shape = tuple(1 if axis in found.axes else dim for axis, dim in enumerate(found.x.tensor.shape))
-    kept = tuple(1 if axis in mean[1] else dim for axis, dim in enumerate(shape))
-    if len(mean[1]) != 1 or length.tensor.shape != shape or aligned(level, len(shape)) != kept:
+    shape = kept(found.x.tensor.shape, found.axes)
+    if len(mean[1]) != 1 or length.tensor.shape != shape or not is_kept(level, shape, mean[1]):
         reject("the axes do not stay with size 1, or the mean goes over several", followed=FOLLOWED)
     # A root of a mean is shorter than the norm; then the epsilon is as much larger for that.
     epsilon = read.offset * math.sqrt(found.count / found.scale)

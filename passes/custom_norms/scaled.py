@@ -69,9 +69,11 @@ def _read(op: Op) -> Scaled:
 
         parts = product(op.result, is_measured)
         numerator = next((f for f in parts.factors if f.exponent == 1 and is_measured(f.value)), None)
-        if numerator is None or factor not in parts.factors:
+        mine = next((f for f in parts.factors if f == factor), None)
+        if numerator is None or mine is None:
             reject("what is divided is not what the mean of squares is taken of", followed=FOLLOWED)
-        others = tuple(f for f in parts.factors if f is not numerator and f != factor)
+        # One of them: the same root may be in the product twice.
+        others = tuple(f for f in parts.without(numerator) if f is not mine)
         if any(f.exponent not in (1, -1) for f in others):
             reject("there are further powers in the product", followed=FOLLOWED)
         return Scaled(numerator.value, found, parts.coefficient, others)

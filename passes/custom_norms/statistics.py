@@ -64,7 +64,7 @@ def divisor(factor: Factor) -> Divisor | None:
             return None
         inner, exponent = parts.factors[0].value, parts.factors[0].exponent * exponent
     found = _guarded(inner) if exponent == -0.5 else _guarded_root(inner) if exponent == -1.0 else None
-    if found is not None and not _kept(value, found.statistic):
+    if found is not None and not is_kept(value, found.statistic.x.tensor.shape, found.statistic.axes):
         reject("the mean of squares is repeated along another axis than it was taken over", followed=FOLLOWED)
     return found
 
@@ -100,11 +100,14 @@ def _guarded_root(value: Value) -> Divisor | None:
     return Divisor(replace(found, scale=found.scale * read.slope**2), floor=floor**2)
 
 
-def _kept(value: Value, found: Statistic) -> bool:
-    """True when ``value`` lies along ``found.x`` as a reduction that keeps its axes would."""
-    shape = found.x.tensor.shape
-    kept = tuple(1 if axis in found.axes else dim for axis, dim in enumerate(shape))
-    return value.rank <= len(shape) and aligned(value, len(shape)) == kept
+def kept(shape: tuple[Dim, ...], axes: tuple[int, ...]) -> tuple[Dim, ...]:
+    """The shape of a reduction that keeps its axes."""
+    return tuple(1 if axis in axes else dim for axis, dim in enumerate(shape))
+
+
+def is_kept(value: Value, shape: tuple[Dim, ...], axes: tuple[int, ...]) -> bool:
+    """True when ``value`` lies along ``shape`` as a reduction that keeps its axes would."""
+    return value.rank <= len(shape) and aligned(value, len(shape)) == kept(shape, axes)
 
 
 def _clamped(value: Value) -> tuple[Value, float] | None:
@@ -244,9 +247,7 @@ def centred(value: Value) -> tuple[Value, tuple[int, ...]] | None:
     found = mean_of(mean)
     if found is None or not same(found[0], x):
         return None
-    shape = x.tensor.shape
-    kept = tuple(1 if axis in found[1] else dim for axis, dim in enumerate(shape))
-    return (uncast(x), found[1]) if mean.rank <= len(shape) and aligned(mean, len(shape)) == kept else None
+    return (uncast(x), found[1]) if is_kept(mean, x.tensor.shape, found[1]) else None
 
 
 def _reduced(value: Value) -> tuple[Value, tuple[int, ...], float] | None:

@@ -22,11 +22,11 @@ from __future__ import annotations
 import math
 
 from anec.dialects import mil
-from anec.ir.attrs import Attr
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import Operand
 from anec.passes.algebra import Line, close, maker, number, same
 from anec.passes.common import varying
+from anec.passes.fp16_safe.sums import Axes, positive, times
 from anec.rewrite import Rule, any_of, constant, reject, rewrite, var
 
 x, axes = varying("x"), var("axes")
@@ -40,7 +40,7 @@ _total = mil.reduce_sum(_powers, axes=axes, keep_dims=True)
 
 
 @rewrite(any_of(mil.real_div(_powers, _total), mil.mul(_powers, mil.real_div(1.0, _total))))
-def softmax(x: Value, axes: Attr) -> Value:
+def softmax(x: Value, axes: Axes) -> Value:
     """Exponentials over their sum; what was taken away in front, alike for all of them, cancels.
 
     %1 = mil.reduce_max(%x) {axes=[1], keep_dims=true}
@@ -49,10 +49,10 @@ def softmax(x: Value, axes: Attr) -> Value:
     %4 = mil.reduce_sum(%3) {axes=[1], keep_dims=true}
     %y = mil.real_div(%3, %4)                              ->     %y = mil.softmax(%x) {axis=1}
     """
-    over = tuple(range(x.rank)) if axes is None else axes
-    if not isinstance(over, tuple) or len(over) != 1 or not isinstance(over[0], int):
+    over = positive(axes, x.rank)
+    if len(over) != 1:
         reject("softmax is along one axis")
-    axis = over[0] % x.rank
+    (axis,) = over
     step = maker(x)
     if step is not None and step.name == "mil.sub":
         shifted, shift = step.operand("x"), step.operand("y")
@@ -112,30 +112,30 @@ def sigmoid(op: Op, above: Operand, below: Value) -> Value:
     shift = math.log(c / d)
     top = exponential(above)
     if top is not None and same(top.base, u):
-        return _of_lines(u if not shift else mil.add(u, shift), top.slope / c, top.offset / d)
+        return _of_lines(_plus(u, shift), top.slope / c, top.offset / d)
     known = number(above)
     if known is not None:
         if below.type != op.result.type:
             reject("the number is broadcast")
-        return _scaled(mil.sigmoid(mil.mul(u if not shift else mil.add(u, shift), -1.0)), known / d)
+        return times(mil.sigmoid(mil.mul(_plus(u, shift), -1.0)), known / d)
     factor = _beside(above, u)
     if factor is None:
         reject("what stands above holds no exp(x)")
-    return mil.mul(factor, _scaled(mil.sigmoid(u if not shift else mil.add(u, shift)), 1 / c))
+    return mil.mul(factor, times(mil.sigmoid(_plus(u, shift)), 1 / c))
 
 
 def _of_lines(v: Value, slope: float, offset: float) -> Value:
     """``slope * sigmoid(v) + offset * sigmoid(-v)``."""
     if close(offset, -slope):
-        return _scaled(mil.tanh(mil.mul(v, 0.5)), slope)
+        return times(mil.tanh(mil.mul(v, 0.5)), slope)
     if not slope:
-        return _scaled(mil.sigmoid(mil.mul(v, -1.0)), offset)
-    found = _scaled(mil.sigmoid(v), slope - offset)
+        return times(mil.sigmoid(mil.mul(v, -1.0)), offset)
+    found = times(mil.sigmoid(v), slope - offset)
     return mil.add(found, offset) if offset else found
 
 
-def _scaled(value: Value, factor: float) -> Value:
-    return value if factor == 1 else mil.mul(value, factor)
+def _plus(value: Value, number: float) -> Value:
+    return mil.add(value, number) if number else value
 
 
 def _beside(operand: Operand, u: Value) -> Value | None:

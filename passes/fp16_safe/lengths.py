@@ -41,13 +41,12 @@ import math
 from dataclasses import dataclass
 
 from anec.dialects import mil
-from anec.ir.attrs import Attr
+from anec.ir.attr_types import SMALLEST_HALF
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import Operand
 from anec.passes.algebra import close, maker, number
 from anec.passes.common import varying
-from anec.passes.fp16_safe.sums import Axes, count
-from anec.passes.legalize_target import SMALLEST_HALF
+from anec.passes.fp16_safe.sums import Axes, count, positive, times
 from anec.rewrite import Rule, any_of, constant, reject, rest, rewrite, var
 
 x, axes, keep = varying("x"), var("axes"), var("keep")
@@ -105,12 +104,8 @@ def _root(total: Value, size: Value, least: float, epsilon: float, factor: float
         share = mil.real_div(least, size)
         total = mil.add(total, mil.mul(mil.square(share), epsilon / least**2))
     if inverse:
-        return mil.real_div(_times(mil.rsqrt(total, epsilon=0.0), 1 / factor), size)
-    return mil.mul(_times(mil.sqrt(total), factor), size)
-
-
-def _times(value: Value, factor: float) -> Value:
-    return value if factor == 1 else mil.mul(value, factor)
+        return mil.real_div(times(mil.rsqrt(total, epsilon=0.0), 1 / factor), size)
+    return mil.mul(times(mil.sqrt(total), factor), size)
 
 
 def _least(epsilon: float) -> float:
@@ -124,11 +119,6 @@ def _largest(values: list[Value], over: tuple[int, ...], least: float) -> Value:
     for other in sizes[1:]:
         size = mil.maximum(size, other)
     return mil.maximum(size, least)
-
-
-def positive(axes: tuple[Attr, ...] | None, rank: int) -> tuple[int, ...]:
-    """The axes of a reduction counted from the front; None is all."""
-    return tuple(axis % rank for axis in (range(rank) if axes is None else axes) if isinstance(axis, int))
 
 
 def is_scaled(x: Value) -> bool:
@@ -171,7 +161,8 @@ def _reduced(op: Op, factor: float, epsilon: float) -> _Squares | None:
     inner = op.value("x")
     x = inner if op.defn.root == "reduce_sum_square" else squared(inner)
     given = op.attr("axes")
-    over = positive(given if isinstance(given, tuple) else None, inner.rank)
+    axes = tuple(axis for axis in given if isinstance(axis, int)) if isinstance(given, tuple) else None
+    over = positive(axes, inner.rank)
     if x is None or not over or not x.tensor.dtype.is_float:
         return None
     if op.defn.root != "reduce_mean":
@@ -324,13 +315,14 @@ def quotient_of_lengths(x: Value, a: Value, b: Value) -> Value:
 
 def _is_length(value: Value) -> bool:
     """True for a norm, and for one that was scaled."""
+    operand: Operand = value
     for _ in range(_REACH):
-        op = value.op
+        op = maker(operand)
         if op is None or op.defn.root not in ("mul", "squeeze", "reshape", "maximum", "reduce_l2_norm", "sqrt"):
             return False
         if op.defn.root in ("reduce_l2_norm", "sqrt"):
             return True
-        value = op.value("x")
+        operand = op.operand("x")
     return False
 
 

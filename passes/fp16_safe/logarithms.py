@@ -24,10 +24,12 @@ import math
 from dataclasses import dataclass
 
 from anec.dialects import mil
+from anec.ir.attr_types import HALF_MAX
 from anec.ir.attrs import Attr
 from anec.ir.graph import Op, Value
 from anec.passes.algebra import close, maker, number
 from anec.passes.common import varying
+from anec.passes.fp16_safe.sums import Axes, positive
 from anec.pipeline.base import Context
 from anec.rewrite import Rule, reject, rest, rewrite, var
 
@@ -36,16 +38,15 @@ x = varying("x")
 _NONE = 1e-37
 # From here on float16 holds a bound to within 1 %; below it has fewer than six binary digits.
 _HELD = 2.0**-18
-_HALF_MAX = 65504.0
 
 
 @rewrite(mil.log(mil.reduce_sum(mil.exp(x), axes=var("axes"), keep_dims=var("keep")), epsilon=var("epsilon")))
-def log_sum_exp(x: Value, axes: tuple[int, ...] | None, keep: bool, epsilon: float) -> Value:
+def log_sum_exp(x: Value, axes: Axes, keep: bool, epsilon: float) -> Value:
     """The maximum is taken out of the sum; a row of nothing but -inf stays -inf."""
     if epsilon > _NONE:
         reject("a number is added to the sum")
-    over = tuple(range(x.rank)) if axes is None else axes
-    most = mil.clip(mil.reduce_max(x, axes=over, keep_dims=True), alpha=-_HALF_MAX, beta=_HALF_MAX)
+    over = positive(axes, x.rank)
+    most = mil.clip(mil.reduce_max(x, axes=over, keep_dims=True), alpha=-HALF_MAX, beta=HALF_MAX)
     rest_ = mil.reduce_log_sum_exp(mil.sub(x, most), axes=over, keep_dims=keep)
     return mil.add(rest_, most if keep else mil.squeeze(most, axes=over))
 
@@ -122,7 +123,9 @@ def logarithm(op: Op, p: Value, ctx: Context) -> Value:
         reject("it is no logarithm of a probability, and no number guards it")
     if exact is None:
         x = found.value
-        if not found.added and not ctx.facts.range(x).nonnegative:
+        if not ctx.facts.range(x).nonnegative:
+            if found.added:
+                reject("where it is a little below 0 the sum is not, but the logarithm would be NaN")
             x = mil.relu(x)
         exact = mil.log(x, epsilon=0.0)
     if not found.least:
@@ -132,7 +135,7 @@ def logarithm(op: Op, p: Value, ctx: Context) -> Value:
         # log(p + e) = max(log p, log e) + log(1 + exp(-|log p - log e|)); of p = 0 too, where log p is -inf.
         apart = mil.mul(mil.abs(mil.sub(exact, least)), -1.0)
         return mil.add(mil.maximum(exact, least), mil.softplus(apart))
-    if math.isfinite(found.most) and found.most < _HALF_MAX:
+    if math.isfinite(found.most) and found.most < HALF_MAX:
         return mil.clip(exact, alpha=least, beta=math.log(found.most))
     return mil.maximum(exact, least)
 

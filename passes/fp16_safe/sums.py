@@ -58,9 +58,19 @@ def mean(op: Op, x: Value, axes: Axes, keep: bool, factor: Value) -> Value:
     return found if close(share * terms, 1.0) else mil.mul(found, share * terms)
 
 
+def times(value: Value, factor: float) -> Value:
+    """``value`` multiplied by a number that is not 1."""
+    return value if factor == 1 else mil.mul(value, factor)
+
+
+def positive(axes: Axes, rank: int) -> tuple[int, ...]:
+    """The axes of a reduction counted from the front; None is all."""
+    return tuple(axis % rank for axis in (range(rank) if axes is None else axes))
+
+
 def count(x: Value, axes: Axes) -> int | None:
     """The number of terms; None where a size is symbolic."""
-    sizes = [x.tensor.shape[axis] for axis in (range(x.rank) if axes is None else axes)]
+    sizes = [x.tensor.shape[axis] for axis in positive(axes, x.rank)]
     known = [size for size in sizes if isinstance(size, int)]
     return math.prod(known) if len(known) == len(sizes) else None
 
@@ -78,7 +88,7 @@ def square_of(inner: Pattern) -> Pattern:
 )
 def variance(x: Value, axes: Axes, keep: bool) -> Value:
     """E[x^2] - E[x]^2 is the mean of (x - E[x])^2, whose parts are no larger than the result."""
-    over = tuple(range(x.rank)) if axes is None else axes
+    over = positive(axes, x.rank)
     centred = mil.sub(x, mil.reduce_mean(x, axes=over, keep_dims=True))
     return mil.reduce_mean(mil.square(centred), axes=over, keep_dims=keep)
 

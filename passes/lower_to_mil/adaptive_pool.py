@@ -20,11 +20,11 @@ from anec.ir.dims import Dim, Expr
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import OpDef
 from anec.ir.types import DType
+from anec.passes.lower_to_mil.axis_map import from_the_left
 from anec.passes.lower_to_mil.constants import constant
 from anec.passes.lower_to_mil.movement import gathered, reshaped
-from anec.passes.lower_to_mil.permutation import volume
 from anec.passes.lower_to_mil.pool import batched, floats_only, pool
-from anec.passes.lower_to_mil.pool_indices import first_places, indices_used
+from anec.passes.lower_to_mil.pool_indices import first_places, indices_used, windows_side_by_side
 from anec.passes.lower_to_mil.roots import each
 from anec.passes.lower_to_mil.symbolic import counted, scalar
 from anec.passes.lower_to_mil.typing import result_type, static, value
@@ -132,15 +132,7 @@ def _by_matrix(op: Op, x: Value, at: int, windows: Windows, ctx: Context) -> Val
 
 def _weighted(x: Value, at: int, weight: Value) -> Value:
     """The product with a matrix [new size, size] along an axis."""
-    shape = x.tensor.shape
-    size, count = shape[at], weight.tensor.shape[0]
-    wanted = (*shape[:at], count, *shape[at + 1 :])
-    if at == x.rank - 1:
-        return mil.matmul(x, weight, transpose_y=True)
-    if at == x.rank - 2:
-        return mil.matmul(weight, x)
-    folded = reshaped(x, (volume(shape[:at]), size, volume(shape[at + 1 :])))
-    return reshaped(mil.matmul(weight, folded), wanted)
+    return mil.matmul(x, weight, transpose_y=True) if at == x.rank - 1 else from_the_left(weight, x, at)
 
 
 def maximum(x: Value, sizes: Sequence[int]) -> Value:
@@ -179,7 +171,7 @@ def _lower(op: Op, name: str, count: int, given: Attr, ctx: Context, *, average:
     sizes = _sizes(given, x, count)
     results = [averaged(op, whole, sizes, ctx) if average else maximum(whole, sizes)]
     if indices_used(op):
-        results.append(first_places(op, whole, results[0], _entries(whole, sizes), ctx))
+        results.append(first_places(*windows_side_by_side(op, whole, _entries(whole, sizes), ctx), results[0]))
     return [result if whole is x else reshaped(result, kind.shape) for result in results]
 
 

@@ -35,7 +35,7 @@ from anec.ir.graph import Op, Value
 from anec.ir.types import DType, TensorType
 from anec.passes.lower_to_mil.constants import constant
 from anec.passes.lower_to_mil.permutation import MAX_RANK, volume
-from anec.passes.lower_to_mil.shared import broadcast_to, reshaped
+from anec.passes.lower_to_mil.shared import broadcast_to, constant_tensor, reshaped
 from anec.passes.lower_to_mil.symbolic import counted
 from anec.passes.lower_to_mil.typing import number, result_type, value
 from anec.passes.mask_bounds import lowest
@@ -149,12 +149,10 @@ def _causal(op: Op, ctx: Context, query: Value, key: Value) -> Value:
 
 
 def empty_rows(mask: Value, ctx: Context) -> bool | None:
-    """Whether a row of the mask keeps nothing; None when only the running program knows."""
     """Whether some query of a mask sees no key; None when only the running program knows."""
-    if is_constant(mask):
-        from anec.reference.evaluate import evaluate_constant  # loads torch
-
-        return bool(_empty(evaluate_constant(mask, ctx.module)).any())
+    known = constant_tensor(mask, ctx)
+    if known is not None:
+        return bool(_empty(known).any())
     if mask.tensor.dtype is not DType.BOOL and lowest(mask, unknown=-math.inf) > -math.inf:
         return False
     return None

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from anec.dialects import mil
-from anec.ir.dims import Dim
 from anec.ir.graph import Op, Value
 from anec.passes.lower_to_mil.constants import constant
 from anec.passes.lower_to_mil.movement import reshaped
@@ -148,15 +147,19 @@ def mapped(op: Op, ctx: Context, x: Value, axis: int, matrix: torch.Tensor, form
 
 
 def _product(op: Op, ctx: Context, x: Value, axis: int, matrix: torch.Tensor) -> Value:
-    shape: tuple[Dim, ...] = x.tensor.shape
     if axis == x.rank - 1:
         return mil.matmul(x, constant(ctx, op, matrix.T, "columns", x.tensor.dtype))
-    rows = constant(ctx, op, matrix, "rows", x.tensor.dtype)
+    return from_the_left(constant(ctx, op, matrix, "rows", x.tensor.dtype), x, axis)
+
+
+def from_the_left(matrix: Value, x: Value, axis: int) -> Value:
+    """``matrix`` [after, before] applied along an axis of ``x`` other than the last."""
+    shape = x.tensor.shape
     if axis == x.rank - 2:
-        return mil.matmul(rows, x)
+        return mil.matmul(matrix, x)
     # The axes behind it as one: [N, C, D, H * W].
     flat = reshaped(x, (*shape[: axis + 1], volume(shape[axis + 1 :])))
-    return reshaped(mil.matmul(rows, flat), (*shape[:axis], matrix.shape[0], *shape[axis + 1 :]))
+    return reshaped(mil.matmul(matrix, flat), (*shape[:axis], matrix.tensor.shape[0], *shape[axis + 1 :]))
 
 
 def _convolved(op: Op, ctx: Context, x: Value, axis: int, stencil: Stencil, after: int) -> Value:

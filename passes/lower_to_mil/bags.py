@@ -25,8 +25,10 @@ from anec.ir.attrs import Attr, Literal
 from anec.ir.graph import Op, Value
 from anec.ir.types import DType, TensorType
 from anec.passes.lower_to_mil.constants import constant
+from anec.passes.lower_to_mil.reduce import FINITE
 from anec.passes.lower_to_mil.roots import each
 from anec.passes.lower_to_mil.shared import as_value, choose, constant_tensor, filled, reshaped
+from anec.passes.lower_to_mil.symbolic import counted
 from anec.passes.lower_to_mil.typing import cast, result_type, static, value
 from anec.pipeline.base import Context
 from anec.rewrite import Rule, reject, rewrite
@@ -34,7 +36,6 @@ from anec.rewrite import Rule, reject, rewrite
 Arranged = Callable[[Value], Value]
 # torch's modes.
 _SUM, _MEAN, _MAX = 0, 1, 2
-_LOWEST = {DType.F16: -65504.0, DType.F32: -3.4028234663852886e38}
 _MOST = 1 << 24
 
 
@@ -77,7 +78,7 @@ def _layout(op: Op, bags: int, count: int, ctx: Context) -> tuple[Arranged, Valu
     ends = filled((1,), count, DType.I32)
     if bags > 1:
         ends = mil.concat([mil.slice_by_size(offsets, begin=(1,), size=(bags - 1,)), ends], axis=0)
-    place = mil.range_1d(end=count, start=0, step=1)
+    place = counted(count)
     begun = mil.greater_equal(place, mil.expand_dims(starts, axes=(1,)))
     return lambda row: row, mil.logical_and(begun, mil.less(place, mil.expand_dims(ends, axes=(1,))))
 
@@ -102,7 +103,7 @@ def _reduced(rows: Value, mask: Value | None, mode: Attr, type_: TensorType) -> 
         target = mil.reduce_sum if mode == _SUM else mil.reduce_mean if mode == _MEAN else mil.reduce_max
         return target(rows, axes=(1,), keep_dims=False)
     dtype = type_.dtype
-    neutral = _LOWEST[dtype] if mode == _MAX else 0.0
+    neutral = -FINITE[dtype] if mode == _MAX else 0.0
     shown = choose(mil.expand_dims(mask, axes=(2,)), rows, Literal(neutral), type_)
     count = mil.reduce_sum(cast(mask, dtype), axes=(1,), keep_dims=True)
     if mode == _MAX:

@@ -25,6 +25,7 @@ from anec.ir.graph import Op, Value
 from anec.ir.opdef import Operand
 from anec.ir.types import DType, TensorType
 from anec.passes.lower_to_mil.shared import as_value, choose, flat
+from anec.passes.lower_to_mil.symbolic import counted
 from anec.passes.lower_to_mil.typing import cast, dtype_of, result_type, static, value
 from anec.rewrite import Rule, reject, rewrite
 
@@ -56,7 +57,7 @@ def _grouped(op: Op, rows: Operand, matrices: Operand, ends: Operand) -> Value:
     count, width = static(type_)
     products = mil.matmul(mil.expand_dims(x, axes=(0,)), w)
     behind = mil.expand_dims(value(ends, DType.I32), axes=(1,))
-    row = mil.range_1d(end=count, start=0, step=1)
+    row = counted(count)
     # A row belongs to as many groups as begin at or before it, less those that end there.
     passed = cast(mil.greater_equal(row, behind), DType.I32)
     group = mil.reduce_sum(as_value(passed), axes=(0,), keep_dims=True)

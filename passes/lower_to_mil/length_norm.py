@@ -32,9 +32,9 @@ from __future__ import annotations
 import math
 
 from anec.dialects import mil, nn
+from anec.ir.attr_types import SMALLEST_HALF
 from anec.ir.graph import Op, Value
 from anec.ir.types import DType
-from anec.passes.legalize_target import SMALLEST_HALF
 from anec.passes.lower_to_mil.typing import axes, cast, number, result_type, value
 from anec.pipeline.base import Context
 from anec.rewrite import Rule, rewrite

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from anec.dialects import mil, nn
 from anec.errors import UnsupportedError
-from anec.ir.dims import Dim, Expr
 from anec.ir.facts import is_constant
 from anec.ir.graph import Op, Value
 from anec.ir.types import DType
@@ -43,14 +42,6 @@ def _affine(x: Value, weight: Value | None, bias: Value | None) -> Value:
 
 def _per_channel(vector: Value | None, rank: int) -> Value | None:
     return None if vector is None else along(vector, rank, (1,))
-
-
-def _reshaped(x: Value, shape: tuple[Dim, ...]) -> Value:
-    """``x`` in another shape."""
-    symbolic = sum(isinstance(dim, Expr) for dim in shape)
-    if x.tensor.shape == shape or symbolic > 1:
-        return reshaped(x, shape)
-    return mil.reshape(x, shape=tuple(-1 if isinstance(dim, Expr) else dim for dim in shape))
 
 
 @rewrite(nn.layer_norm)
@@ -87,8 +78,8 @@ def lower_group_norm(op: Op) -> Value:
     else:
         if not isinstance(channels, int) or not isinstance(groups, int):
             reject(f"the channels of {type_} are symbolic")
-        grouped = _reshaped(x, (type_.shape[0], groups, channels // groups, volume(type_.shape[2:])))
-        normal = _reshaped(mil.layer_norm(grouped, axes=(2, 3), epsilon=_epsilon(op)), type_.shape)
+        grouped = reshaped(x, (type_.shape[0], groups, channels // groups, volume(type_.shape[2:])))
+        normal = reshaped(mil.layer_norm(grouped, axes=(2, 3), epsilon=_epsilon(op)), type_.shape)
     return _affine(normal, _per_channel(weight, x.rank), _per_channel(bias, x.rank))
 
 
@@ -103,10 +94,10 @@ def lower_instance_norm(op: Op) -> Value:
 def _instance_norm(x: Value, weight: Value | None, bias: Value | None, epsilon: float) -> Value:
     """Core ML takes ranks 3 and 4: more space axes are one."""
     shape = x.tensor.shape
-    flat = x if x.rank <= 4 else _reshaped(x, (*shape[:2], volume(shape[2:])))
+    flat = x if x.rank <= 4 else reshaped(x, (*shape[:2], volume(shape[2:])))
     if _constant(weight, bias):
-        return _reshaped(mil.instance_norm(flat, gamma=weight, beta=bias, epsilon=epsilon), shape)
-    normal = _reshaped(mil.instance_norm(flat, epsilon=epsilon), shape)
+        return reshaped(mil.instance_norm(flat, gamma=weight, beta=bias, epsilon=epsilon), shape)
+    normal = reshaped(mil.instance_norm(flat, epsilon=epsilon), shape)
     return _affine(normal, _per_channel(weight, x.rank), _per_channel(bias, x.rank))
 
 

@@ -15,6 +15,7 @@ from anec.ir.graph import Op, Value
 from anec.ir.types import DType
 from anec.passes.lower_to_mil.roots import each
 from anec.passes.lower_to_mil.shared import BOOL_CARRIER, as_value, carrier, choose, flat
+from anec.passes.lower_to_mil.symbolic import counted
 from anec.passes.lower_to_mil.typing import (
     INT32_MAX,
     argument,
@@ -132,11 +133,12 @@ def nanmedian(op: Op) -> list[Value]:
     x, at = (flat(x), 0) if whole else (x, axis(op.attr("dim"), x.rank))
     known = mil.equal(x, x)
     filled = choose(known, x, Literal(math.inf), x.tensor) if x.tensor.dtype.is_float else x
-    values, indices = _ordered(filled, at, static(x.tensor)[at], True, x.tensor.dtype)
+    values, _ = _ordered(filled, at, static(x.tensor)[at], True, x.tensor.dtype)
     count = mil.reduce_sum(mil.cast(known, dtype="int32"), axes=(at,), keep_dims=True)
-    # int32 halves truncate; of no number at all it is the first NaN.
     place = mil.maximum(mil.floor_div(mil.sub(count, 1), 2), 0)
-    best, where = (mil.gather_along_axis(found, place, axis=at) for found in (values, indices))
+    best = mil.gather_along_axis(values, place, axis=at)
+    # Looked up in the tensor itself: the sort does not tell infinity from NaN. Of NaN alone any place will do.
+    where = mil.reduce_argmax(mil.cast(mil.equal(x, best), dtype="int32"), axis=at, keep_dims=True)
     if x.tensor.dtype.is_float:
         best = choose(mil.equal(count, 0), Literal(math.nan), best, best.tensor)
     results = [as_value(cast(best, type_.dtype)), where]
@@ -161,9 +163,7 @@ def mode(op: Op) -> tuple[Value, Value]:
     frequent = mil.equal(counts, mil.reduce_max(counts, axes=(at,), keep_dims=True))
     highest = math.inf if x.tensor.dtype.is_float else INT32_MAX
     best = mil.reduce_min(choose(frequent, x, Literal(highest), x.tensor), axes=(at,), keep_dims=True)
-    places = mil.reshape(
-        mil.range_1d(end=sizes[at], start=0, step=1), shape=tuple(n if i == at else 1 for i, n in enumerate(sizes))
-    )
+    places = mil.reshape(counted(sizes[at]), shape=tuple(n if i == at else 1 for i, n in enumerate(sizes)))
     here = choose(mil.equal(x, best), places, Literal(-1), x.tensor.with_dtype(DType.I32))
     keep = bool(op.attr("keepdim"))
     best = best if keep else mil.squeeze(best, axes=(at,))

@@ -132,16 +132,16 @@ def max_pool(op: Op, ctx: Context) -> list[Value]:
     given = _Pooling.of(op)
     kind = result_type(op)
     x = batched(value(op.operand("self"), kind.dtype), given.count)
-    if not kind.dtype.is_float:
-        windows, _ = windows_side_by_side(op, x, given.entries(op, x), ctx)
+    if kind.dtype.is_float and not indices_used(op):
+        return [_unbatched(_maximum(op, x, given), x, op)]
+    windows, places = windows_side_by_side(op, x, given.entries(op, x), ctx)
+    if kind.dtype.is_float:
+        best = _maximum(op, x, given)
+    else:
         best = mil.reduce_max(windows, axes=(3,), keep_dims=False)
         best = reshaped(best, (*x.tensor.shape[:2], *kind.shape[-given.count :]))
-    else:
-        best = _maximum(op, x, given)
-    results = [_unbatched(best, x, op)]
-    if indices_used(op):
-        results.append(_unbatched(first_places(op, x, best, given.entries(op, x), ctx), x, op))
-    return results
+    results = [best, first_places(windows, places, best)] if indices_used(op) else [best]
+    return [_unbatched(result, x, op) for result in results]
 
 
 def _maximum(op: Op, x: Value, given: _Pooling) -> Value:

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import product
 
 from anec.dialects import mil
 from anec.ir.attrs import Literal
@@ -62,19 +61,22 @@ def windows_side_by_side(op: Op, x: Value, entries: Sequence[Entries], ctx: Cont
     length = math.prod(len(along[0]) for along in entries)
     if math.prod(lead) * count * length > _MOST:
         reject(f"the indices of {count} windows of {length} entries take too much memory")
-    rows = [
-        [sum(place * stride for place, stride in zip(places, strides, strict=True)) for places in product(*window)]
-        for window in product(*entries)
-    ]
-    table = torch.tensor(rows, dtype=torch.int32)
+    # [windows of the axes..., entries of the axes...]: an axis has its own of each, and the sum has all.
+    rank = len(space)
+    table = torch.zeros((), dtype=torch.int32)
+    for at, (along, stride) in enumerate(zip(entries, strides, strict=True)):
+        places = torch.tensor(along, dtype=torch.int32) * stride
+        shape = [1] * (2 * rank)
+        shape[at], shape[rank + at] = places.shape
+        table = table + places.reshape(shape)
+    table = table.reshape(count, length)
     flat = reshaped(x, (*lead, math.prod(space)))
     gathered = mil.gather(flat, constant(ctx, op, table.reshape(-1), "entries", DType.I32), axis=2)
     return reshaped(gathered, (*lead, count, length)), constant(ctx, op, table, "places", DType.I32)
 
 
-def first_places(op: Op, x: Value, best: Value, entries: Sequence[Entries], ctx: Context) -> Value:
-    """Where in the planes of ``x`` the maxima ``best`` of the windows stand, as torch's flat int32 index."""
-    windows, places = windows_side_by_side(op, x, entries, ctx)
+def first_places(windows: Value, places: Value, best: Value) -> Value:
+    """Where the maxima ``best`` stand in windows side by side, as torch's flat int32 index."""
     lead, count = static(windows.tensor)[:2], static(windows.tensor)[2]
     hit = mil.equal(windows, reshaped(best, (*lead, count, 1)))
     found = choose(hit, places, Literal(INT32_MAX), windows.tensor.with_dtype(DType.I32))

@@ -180,7 +180,7 @@ def distances_of_pairs(op: Op, ctx: Context) -> Value:
 
 
 # Finite in the dtype: what a maximum of inf or -inf is replaced by before it is taken away.
-_FINITE = {DType.F16: 65504.0, DType.F32: 3.4028234663852886e38}
+FINITE = {DType.F16: 65504.0, DType.F32: 3.4028234663852886e38}
 
 
 @rewrite(each("logsumexp", "special_logsumexp"))
@@ -191,7 +191,7 @@ def logsumexp(op: Op) -> Value:
     over, keep = reduced_axes(op, x.rank), keeps(op)
     if not over:
         return x
-    finite = _FINITE[dtype]
+    finite = FINITE[dtype]
     most = mil.clip(mil.reduce_max(x, axes=over, keep_dims=True), alpha=-finite, beta=finite)
     rest = mil.reduce_log_sum_exp(mil.sub(x, most), axes=over, keep_dims=keep)
     return mil.add(rest, most if keep else mil.squeeze(most, axes=over))

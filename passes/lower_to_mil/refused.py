@@ -36,6 +36,11 @@ SIZED_BY_DATA = Refusal(
     "how many elements it gives depends on their values",
     "keep the size fixed: torch.where, masked_fill or topk instead of picking elements",
 )
+BOXES = Refusal(
+    "data-dependent shape",
+    "how many boxes are left depends on their values",
+    "give back boxes and scores, and suppress outside",
+)
 NUMBER = Refusal(
     "data-dependent number",
     "it reads a number out of a tensor, which is not known before the program runs",
@@ -83,6 +88,7 @@ _LISTS: Mapping[Refusal, str] = {
         "nonzero nonzero_numpy nonzero_static argwhere where.default masked_select unique_consecutive unique_dim "
         "_unique _unique2 bincount repeat_interleave.Tensor"
     ),
+    BOXES: "torchvision.nms",
     NUMBER: "_local_scalar_dense item equal is_nonzero",
     ALLOCATION: "resize resize_as set _resize_output",
     BITS: "frexp nextafter",
@@ -112,16 +118,17 @@ _LISTS: Mapping[Refusal, str] = {
 REFUSED: Mapping[str, Refusal] = MappingProxyType(
     {packet: refusal for refusal, packets in _LISTS.items() for packet in packets.split()}
 )
-"""The refusals by packet, or by packet and overload."""
+"""The refusals by packet, or by packet and overload; by dialect and packet outside of aten."""
 
 
 def refusal(name: str) -> Refusal | None:
-    """Why the op ``aten.packet.overload`` cannot be lowered; None when that is not known."""
-    dialect, packet, overload = name.split(".")
+    """Why the op of this name (``aten.packet.overload``) cannot be lowered; None when that is not known."""
+    dialect, _, rest = name.partition(".")
+    packet, _, overload = rest.partition(".")
     if dialect != "aten":
-        return None
+        return REFUSED.get(f"{dialect}.{packet}")
     if packet.endswith("_backward") or "_backward_" in packet:
         return BACKWARD
-    if "out" in overload.split("_") and overload != "default":
+    if "out" in overload.split("_"):
         return ALLOCATION
     return REFUSED.get(f"{packet}.{overload}") or REFUSED.get(packet)

@@ -33,7 +33,7 @@ from anec.ir.graph import Op, Value
 from anec.ir.types import DType
 from anec.passes.lower_to_mil.constants import constant
 from anec.passes.lower_to_mil.conv import Window, convolved
-from anec.passes.lower_to_mil.movement import reshaped, sliced
+from anec.passes.lower_to_mil.movement import broadcast, reshaped, sliced
 from anec.passes.lower_to_mil.pool import pool
 from anec.passes.lower_to_mil.sampling import Sampling, gathered, taps
 from anec.passes.lower_to_mil.shared import constant_tensor
@@ -193,9 +193,9 @@ def _at_points(op: Op, ctx: Context, x: Value) -> Value:
     y, x_points = (_points(op, ctx, rois, axis) for axis in (0, 1))
     seen = mil.mul(_seen(y, space[0], (regions, rows, 1)), _seen(x_points, space[1], (regions, 1, columns)))
     # Every row's y beside every column's x.
-    like = constant(ctx, op, _zeros(rows, columns), "zeros", DType.F32)
-    y = mil.add(reshaped(y, (regions, rows, 1)), like)
-    points = mil.stack([mil.add(reshaped(x_points, (regions, 1, columns)), like), y], axis=3)
+    shapes = ((regions, 1, columns), (regions, rows, 1))
+    both = [broadcast(reshaped(p, s), (regions, rows, columns)) for p, s in zip((x_points, y), shapes, strict=True)]
+    points = mil.stack(both, axis=3)
     if images == 1:
         read = _resampled(x, reshaped(points, (1, regions * rows, columns, 2)), "border")
     else:
@@ -207,12 +207,6 @@ def _at_points(op: Op, ctx: Context, x: Value) -> Value:
     if samples > 1:
         read = pool(mil.avg_pool, read, (samples, samples), (samples, samples), [])
     return mil.transpose(reshaped(read, (channels, regions, *bins)), perm=(1, 0, 2, 3))
-
-
-def _zeros(rows: int, columns: int) -> torch.Tensor:
-    import torch
-
-    return torch.zeros(1, rows, columns)
 
 
 def _points(op: Op, ctx: Context, rois: Value, axis: int) -> Value:
@@ -239,13 +233,4 @@ def _seen(points: Value, size: int, shape: tuple[int, ...]) -> Value:
     return reshaped(value(near, DType.F32), shape)
 
 
-# -- what depends on the data ----------------------------------------------------------------------------
-
-
-@rewrite(torchvision.nms.default)
-def nms(op: Op) -> Value:
-    """How many boxes are left is not known before the program runs."""
-    reject("how many boxes are left depends on their values; give back boxes and scores, and suppress outside")
-
-
-RULES: list[Rule] = [deform_conv2d, roi_align, nms]
+RULES: list[Rule] = [deform_conv2d, roi_align]

@@ -27,23 +27,14 @@ from anec.ir.graph import Op, Value
 from anec.ir.types import DType
 from anec.passes.lower_to_mil.constants import constant
 from anec.passes.lower_to_mil.movement import reshaped
+from anec.passes.lower_to_mil.tap_weights import CUBIC, LINEAR
 from anec.passes.lower_to_mil.typing import static, value
 from anec.pipeline.base import Context
 
 if TYPE_CHECKING:
     import torch
 
-# The weight of each tap as a polynomial in t = p - floor(p), the highest power first.
-_A = -0.75
-_POLYNOMIALS: dict[str, tuple[tuple[float, ...], ...]] = {
-    "bilinear": ((-1.0, 1.0), (1.0, 0.0)),
-    "bicubic": (
-        (_A, _A + 2, -(_A + 2), -_A),
-        (-2 * _A, -(_A + 3), 2 * _A + 3, _A),
-        (_A, 0.0, -_A, 0.0),
-        (0.0, 1.0, 0.0, 0.0),
-    ),
-}
+_POLYNOMIALS = {"bilinear": LINEAR, "bicubic": CUBIC}
 _FIRST_TAP = {"bilinear": 0, "bicubic": -1}
 
 
@@ -117,7 +108,7 @@ class _Space:
 
         low = mil.floor(points)
         part = mil.expand_dims(mil.sub(points, low), axes=(1,))
-        powers = torch.tensor(_POLYNOMIALS[how.mode], dtype=torch.float64)
+        powers = torch.tensor(_POLYNOMIALS[how.mode], dtype=torch.float64).T
         offsets = torch.arange(powers.shape[1], dtype=torch.float64) + _FIRST_TAP[how.mode]
         places = mil.add(mil.expand_dims(low, axes=(1,)), self.column(offsets))
         weight = self.column(powers[0])

@@ -19,6 +19,7 @@ from anec.ir.types import DType
 from anec.passes.lower_to_mil.elementwise import same
 from anec.passes.lower_to_mil.roots import each
 from anec.passes.lower_to_mil.shared import as_value, carrier, choose, filled
+from anec.passes.lower_to_mil.symbolic import counted
 from anec.passes.lower_to_mil.typing import INT32_MAX, INT32_MIN, axis, cast, result_type, static, value
 from anec.rewrite import Rule, reject, rewrite
 
@@ -63,9 +64,7 @@ class _Beside:
 
     def places(self) -> Value:
         """The place of each element along the further axis."""
-        return mil.reshape(
-            mil.range_1d(end=self.size, start=0, step=1), shape=(self.size, *[1] * (len(self.shape) - self.at - 2))
-        )
+        return mil.reshape(counted(self.size), shape=(self.size, *[1] * (len(self.shape) - self.at - 2)))
 
 
 @rewrite(each("cumprod"))

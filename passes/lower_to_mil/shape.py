@@ -267,7 +267,7 @@ def dense_memory(op: Op) -> Value:
         raise UnsupportedError(
             f"{op.name} of the result of {maker.name}: how it lies in memory is not known",
             where=op.origin.place,
-            hint="call .contiguous() before as_strided, or use view and permute",
+            hint="use view, permute and unfold in its place",
         )
     return x
 

@@ -27,21 +27,12 @@ from anec.ir.dims import Dim
 from anec.ir.graph import Value
 from anec.ir.types import DType
 from anec.passes.lower_to_mil.symbolic import Number, computed, counted, plus, scalar, times, vector
+from anec.passes.lower_to_mil.tap_weights import CUBIC, LINEAR
 from anec.passes.lower_to_mil.typing import MIL_NAMES
 from anec.rewrite import reject
 
 _FIRST_WITH_RESIZE = 17
-# The weight of each tap as a polynomial in t, the highest power first; of bicubic with A = -0.75.
-_A = -0.75
-_WEIGHTS: dict[str, tuple[tuple[float, ...], ...]] = {
-    "linear": ((-1.0, 1.0), (1.0, 0.0)),
-    "bicubic": (
-        (_A, -2 * _A, _A, 0.0),
-        (_A + 2, -(_A + 3), 0.0, 1.0),
-        (-(_A + 2), 2 * _A + 3, -_A, 0.0),
-        (-_A, _A, 0.0, 0.0),
-    ),
-}
+_WEIGHTS = {"linear": LINEAR, "bicubic": CUBIC}
 
 
 @dataclass(frozen=True, slots=True)

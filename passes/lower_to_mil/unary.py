@@ -150,7 +150,7 @@ def square(op: Op) -> Value:
     return wrapped(mil.square(same(op)), op)
 
 
-@rewrite(each("neg", "negative"))
+@rewrite(each("neg", "negative", "_neg_view", "_neg_view_copy"))
 def neg(op: Op) -> Value:
     """Times -1: 0 - x would turn 0 into 0, not -0."""
     dtype = result_type(op).dtype

@@ -89,11 +89,6 @@ def _placed(weight: Value, room: tuple[int, ...]) -> Value:
     return mil.pad(weight, (0, 0, 0, 0, *room)) if any(room) else weight
 
 
-def _strides(op: Op, count: int) -> tuple[object, ...]:
-    given = op.attr("strides")
-    return given if isinstance(given, tuple) else (1,) * count
-
-
 def _conv(name: str) -> Pattern:
     return mil.conv(x, rest).named(name)
 
@@ -111,7 +106,7 @@ def join_convs(op: Op, first: Value, second: Value, x: Value) -> Value:
     for branch in (one, two):
         branch.own_weight()
     kernels = [branch.weight.shape[2:] for branch in (one, two)]
-    if one.groups != two.groups or _strides(one.op, x.rank - 2) != _strides(two.op, x.rank - 2):
+    if one.groups != two.groups or one.strides != two.strides:
         reject("the groups or strides differ")
     windows = [taps(branch.op, x.rank, kernel) for branch, kernel in zip((one, two), kernels, strict=True)]
     room, other = _room(windows[1], windows[0]), _room(windows[0], windows[1])
@@ -142,7 +137,7 @@ def join_identity(op: Op, x: Value, conv: Value, normalized: Value | None) -> Va
     if normalized is not None and not only_use(normalized):
         reject("the batch norm has other users")
     rows, columns, *kernel = target.weight.shape
-    if any(step != 1 for step in _strides(target.op, len(kernel))) or rows != columns * target.groups:
+    if any(step != 1 for step in target.strides) or rows != columns * target.groups:
         reject("the conv changes sizes")
     room = _room((range(1),) * len(kernel), taps(target.op, x.rank, kernel))
     if room is None:

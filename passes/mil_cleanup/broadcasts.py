@@ -70,6 +70,8 @@ def drop_broadcast(op: Op, x: Value) -> Value:
             continue
         if operand.op.operand("x") is not x:
             continue
+        if any(own not in (1, size) for own, size in zip(x.tensor.shape, operand.tensor.shape, strict=True)):
+            continue
         shapes = {n: dims(o) for n, o in op.arguments().items() if not isinstance(o, list)} | {name: x.tensor.shape}
         shapes.pop("cond", None)
         if broadcast(*shapes.values()) == op.result.tensor.shape:

@@ -92,14 +92,17 @@ def join_conv_chain(op: Op, x: Value) -> Value:
     _, columns, *inner_kernel = inner.weight.shape
     if _is_pointwise(outer):
         _check_size(rows * inner.weight.tensor.size // middle, outer, inner)
+        steps = tuple(a * b for a, b in zip(outer.strides, inner.strides, strict=True))
+        changes = {} if steps == inner.strides else {"strides": steps}
+        if changes:
+            # Rejects "same", which pads otherwise for other strides.
+            own_pads(inner.op, x.rank)
         matrix = mil.reshape(outer.weight, (rows, middle))
         product = mil.matmul(matrix, mil.reshape(inner.weight, (middle, columns * math.prod(inner_kernel))))
         weight = mil.reshape(product, (rows, columns, *inner_kernel))
-        steps = tuple(a * b for a, b in zip(_strides(outer), _strides(inner), strict=True))
-        changes = {} if steps == _strides(inner) else {"strides": steps}
         bias = _moved_bias(matrix, outer, inner)
         return rebuild(inner.op, x=x, weight=weight, **({} if bias is None else {"bias": bias}), **changes)
-    if not _is_pointwise(inner) or any(step != 1 for step in _strides(inner)):
+    if not _is_pointwise(inner) or any(step != 1 for step in inner.strides):
         reject("neither window is of one element")
     if inner.bias is not None and any(own_pads(outer.op, x.rank)):
         reject("the padding would have the inner bias too")
@@ -115,13 +118,6 @@ def _is_pointwise(conv: Weighted) -> bool:
     """True for a window of one element and no padding."""
     kernel = conv.weight.shape[2:]
     return all(size == 1 for size in kernel) and not any(own_pads(conv.op, len(kernel) + 2))
-
-
-def _strides(conv: Weighted) -> tuple[int, ...]:
-    given = conv.op.attr("strides")
-    if not isinstance(given, tuple):
-        return (1,) * (conv.weight.rank - 2)
-    return tuple(step for step in given if isinstance(step, int))
 
 
 RULES: list[Rule] = [join_linear_chain, join_conv_chain]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 
 from anec.dialects import mil
+from anec.ir.attr_types import HALF_MAX
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import OpDef, Operand
 from anec.ir.types import DType
@@ -33,7 +34,7 @@ _NEUTRAL: dict[str, tuple[Number | None, Number | None]] = {
     "logical_or": (False, False),
     "logical_xor": (False, False),
 }
-_HALF = (2.0**-14, 65504.0)
+_HALF = (2.0**-14, HALF_MAX)
 _INT32 = 2**31
 
 

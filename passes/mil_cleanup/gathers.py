@@ -18,6 +18,7 @@ from anec.ir.attrs import Literal
 from anec.ir.graph import Op, Value
 from anec.passes.common import varying
 from anec.passes.lower_to_mil.movement import reshaped, sliced
+from anec.passes.lower_to_mil.shared import constant_tensor
 from anec.pipeline.base import Context
 from anec.rewrite import Rule, reject, rest, rewrite
 
@@ -54,11 +55,10 @@ def _numbers(op: Op, ctx: Context) -> list[int]:
     given = op.operand("indices")
     if isinstance(given, Literal):
         return [item for item in _flat(given.value) if isinstance(item, int)]
-    if not isinstance(given, Value) or not given.is_constant or given.tensor.size > _MOST:
+    if not isinstance(given, Value) or not given.tensor.is_static or given.tensor.size > _MOST:
         return []
-    from anec.reference.evaluate import evaluate_constant  # loads torch
-
-    return [int(index) for index in evaluate_constant(given, ctx.module).reshape(-1).tolist()]
+    found = constant_tensor(given, ctx)
+    return [] if found is None else [int(index) for index in found.reshape(-1).tolist()]
 
 
 def _flat(value: object) -> list[object]:

@@ -70,6 +70,14 @@ class Weighted:
         return groups if isinstance(groups, int) else 1
 
     @property
+    def strides(self) -> tuple[int, ...]:
+        """The steps of a conv's window."""
+        given = self.op.attr("strides")
+        if not isinstance(given, tuple):
+            return (1,) * (self.weight.rank - 2)
+        return tuple(step for step in given if isinstance(step, int))
+
+    @property
     def _input_axis(self) -> int:
         if self.op.name == "mil.matmul":
             return 1 if self.op.attr("transpose_y") else 0

@@ -11,6 +11,7 @@ from __future__ import annotations
 from anec.dialects import aten, nn
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import OpDef
+from anec.passes.algebra import in_dtype
 from anec.passes.raise_nn.common import integer, number, only_first
 from anec.rewrite import Rule, reject, rewrite
 
@@ -65,12 +66,10 @@ def raise_internal_log_softmax(op: Op) -> Value:
 
 def _log_softmax(op: Op) -> Value:
     """Computed in the result's dtype, which ``dtype`` or ``half_to_float`` may widen."""
-    x, dtype = op.value("self"), op.results[0].tensor.dtype
+    dtype = op.results[0].tensor.dtype
     if not dtype.is_float:
         reject(f"it gives {dtype}")
-    if x.tensor.dtype is not dtype:
-        x = aten._to_copy.default(x, dtype=dtype)
-    return nn.log_softmax(x, axis=integer(op, "dim"))
+    return nn.log_softmax(in_dtype(op.value("self"), dtype), axis=integer(op, "dim"))
 
 
 RULES: list[Rule] = [

@@ -23,6 +23,7 @@ from anec.passes.split_complex.parts import (
     minus,
     multiplied,
     negated,
+    normalized,
     over,
     part_type,
     plus,
@@ -85,7 +86,7 @@ def mul(op: Op, splitter: Splitter) -> Parts:
 
 @handles("div", "divide", "true_divide")
 def div(op: Op, splitter: Splitter) -> Parts:
-    """By a complex number: times its conjugate, over its squared magnitude."""
+    """By a complex number: times its conjugate, over its squared magnitude, all of it scaled."""
     return divided(splitter.operand(op), _argument(op, splitter, "other"), part_type(op.results[0]))
 
 
@@ -137,8 +138,7 @@ def square(op: Op, splitter: Splitter) -> Parts:
 @handles("pow")
 def power(op: Op, splitter: Splitter) -> Parts:
     """Small whole exponents by repeated squaring, others by way of size and angle."""
-    exponent = op.attr("exponent") if "exponent" not in op.arguments() else op.operand("exponent")
-    exponent = exponent.value if isinstance(exponent, Literal) else exponent
+    exponent = _exponent(op)
     if not isinstance(exponent, (int, float)) or "self" not in op.arguments():
         reject("only powers with a number known here as exponent are taken of complex numbers")
     z = splitter.operand(op)
@@ -173,9 +173,14 @@ def exp(op: Op, splitter: Splitter) -> Parts:
 
 @handles("log", "log2", "log10")
 def log(op: Op, splitter: Splitter) -> Parts:
-    """log|z| + i angle; |z| as the square root of a square."""
+    """log|z| + i angle; |z| as the square root of a square that stays in range."""
     z = splitter.operand(op)
-    size = aten.mul.Tensor(aten.log.default(as_tensor(squared_magnitude(z))), 0.5)
+    if z.real is None or z.imag is None:
+        size = aten.log.default(magnitude(z))
+    else:
+        factor, rest = normalized(z)
+        half = aten.mul.Tensor(aten.log.default(as_tensor(squared_magnitude(rest))), 0.5)
+        size = aten.add.Tensor(aten.log.default(factor), half)
     base = {"log": 1.0, "log2": math.log(2), "log10": math.log(10)}[op.defn.root]
     found = Parts(size, _angle(z), z.type)
     return found if base == 1 else scaled(found, 1 / base)

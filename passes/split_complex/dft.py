@@ -22,7 +22,8 @@ from anec.ir.graph import Value
 from anec.ir.opdef import Operand
 from anec.ir.types import DType, TensorType
 from anec.ir.weights import TensorData, Weight
-from anec.passes.split_complex.parts import Parts, cast, multiplied, of, plus
+from anec.passes.algebra import in_dtype
+from anec.passes.split_complex.parts import Parts, multiplied, of, plus
 from anec.pipeline.base import Context
 from anec.rewrite import reject
 
@@ -74,7 +75,7 @@ def real_from_half(z: Parts, at: int, size: int, ctx: Context, *, scale: float) 
 
     def completed(part: Value) -> Value:
         row = _cut(_swapped(part, at), part.rank - 1, half)
-        counted = aten.mul.Tensor(row, _constant(ctx, row, f"counts{size}", _counts, size))
+        counted = aten.mul.Tensor(row, _constant(ctx, z.type.dtype, f"counts{size}", _counts, size))
         return aten.constant_pad_nd.default(counted, (0, size - half), 0)
 
     real = _four_steps(z.mapped(completed), a, ctx, forward=False, keep=size, scale=scale).real
@@ -126,7 +127,7 @@ def _direct(
     def times(part: Operand, wave: str) -> Value | None:
         if not isinstance(part, Value):
             return None
-        matrix = _constant(ctx, part, wave + key, make, wave, left)
+        matrix = _constant(ctx, z.type.dtype, wave + key, make, wave, left)
         return aten.matmul.default(matrix, part) if left else aten.matmul.default(part, matrix)
 
     turn, back = ("minus_sin", "sin") if forward else ("sin", "minus_sin")
@@ -147,7 +148,7 @@ def _four_steps(z: Parts, a: int, ctx: Context, *, forward: bool, keep: int, sca
     first = _direct(table, 1, ctx, forward=forward, keep=a, scale=1.0)
     sign = -1 if forward else 1
     real, imag = (
-        _constant(ctx, first.both[0], f"{name}{a}x{b}_{sign}", _twiddle, a, b, sign, which)
+        _constant(ctx, first.type.dtype, f"{name}{a}x{b}_{sign}", _twiddle, a, b, sign, which)
         for which, name in enumerate(("twiddle_cos", "twiddle_sin"))
     )
     turned = multiplied(first, of(real, imag), first.type)
@@ -173,15 +174,15 @@ def _cut(part: Value, at: int, size: int) -> Value:
 # -- constants -------------------------------------------------------------------------------------
 
 
-def _constant(ctx: Context, like: Value, name: str, make: Callable[..., torch.Tensor], *args: object) -> Value:
-    """The tensor ``make(*args)``, which ``name`` stands for, in the dtype of ``like``."""
+def _constant(ctx: Context, dtype: DType, name: str, make: Callable[..., torch.Tensor], *args: object) -> Value:
+    """The tensor ``make(*args)``, which ``name`` stands for, in ``dtype``."""
     name = f"dft.{name}"
     weight = ctx.module.weights.get(name)
     if weight is None:
         tensor = make(*args).contiguous()
         type_ = TensorType(DType.F64, tuple(tensor.shape))
         weight = ctx.module.add_weight(Weight(name, type_, TensorData(tensor)))
-    return cast(ctx.graph.add_weight(weight), like.tensor.dtype)
+    return in_dtype(ctx.graph.add_weight(weight), dtype)
 
 
 def _waves(wave: str, left: bool, *, count: int, size: int, keep: int, half: bool, scale: float) -> torch.Tensor:

@@ -56,11 +56,11 @@ def linear(op: Op, splitter: Splitter) -> list[Split]:
         for name, slot in op.arguments().items()
         if name not in _PLACES and slot is not None
     }
-    real, imag = (_applied(op, given, dtype, imaginary=which) for which in (False, True))
+    real, imag = (_applied(op, given, imaginary=which) for which in (False, True))
     return [Parts(a, b, part_type(result)) for a, b, result in zip(real, imag, op.results, strict=True)]
 
 
-def _applied(op: Op, given: dict[str, list[Parts]], dtype: DType, *, imaginary: bool) -> list[Value | None]:
+def _applied(op: Op, given: dict[str, list[Parts]], *, imaginary: bool) -> list[Value | None]:
     """The op on one part of its operands; None for each result when that part is zero everywhere."""
     attrs = dict(_attrs(op, imaginary))
     everything = [part for parts in given.values() for part in parts]

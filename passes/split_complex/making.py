@@ -5,7 +5,8 @@ from __future__ import annotations
 from anec.dialects import aten
 from anec.ir.build import Builder
 from anec.ir.graph import Op, Value
-from anec.passes.split_complex.parts import REAL, Parts, Split, Splitter, cast, fit, handles, part_type, times
+from anec.passes.algebra import in_dtype
+from anec.passes.split_complex.parts import REAL, Parts, Split, Splitter, fit, handles, part_type, times
 from anec.rewrite import reject
 
 # Ops that treat every entry alike.
@@ -86,7 +87,7 @@ def reinterpret(op: Op, splitter: Splitter) -> Split:
 def complex_(op: Op, splitter: Splitter) -> Parts:
     """The operands are the parts."""
     type_ = part_type(op.results[0])
-    real, imag = (fit(cast(op.value(name), type_.dtype), type_) for name in ("real", "imag"))
+    real, imag = (fit(in_dtype(op.value(name), type_.dtype), type_) for name in ("real", "imag"))
     return Parts(real, imag, type_)
 
 
@@ -116,7 +117,7 @@ def convert(op: Op, splitter: Splitter) -> Split:
     if dtype.is_complex:
         return splitter.parts(op.operand("self"), REAL[dtype])
     source = splitter.operand(op).both[0]
-    return cast(source, dtype)
+    return in_dtype(source, dtype)
 
 
 @handles("full", "zeros", "ones", "empty", "full_like", "zeros_like", "ones_like", "empty_like", "new_full")

@@ -6,15 +6,16 @@ products, not four. A part that is there has the shape of the whole, or is a Pyt
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NoReturn
 
 from anec.dialects import aten
 from anec.ir.attrs import Literal
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import Operand
 from anec.ir.types import DType, TensorType
+from anec.passes.algebra import in_dtype
 from anec.pipeline.base import Context
 from anec.rewrite import reject
 
@@ -108,13 +109,13 @@ class Splitter:
         if not isinstance(operand, Value):
             reject("an operand is absent")
         if not operand.tensor.dtype.is_complex:
-            return Parts(cast(operand, dtype), None, operand.tensor.with_dtype(dtype))
+            return Parts(in_dtype(operand, dtype), None, operand.tensor.with_dtype(dtype))
         found = self.known.get(operand)
         if found is None:
             reject(f"%{operand.name} is not split")
         if found.type.dtype is dtype:
             return found
-        return found.mapped(lambda part: cast(part, dtype))
+        return found.mapped(lambda part: in_dtype(part, dtype))
 
     def operand(self, op: Op, name: str = "self") -> Parts:
         """The operand ``name`` of ``op`` in the dtype of its result's parts."""
@@ -144,11 +145,6 @@ def part_type(value: Value) -> TensorType:
     return value.tensor.with_dtype(REAL[value.tensor.dtype])
 
 
-def cast(value: Value, dtype: DType) -> Value:
-    """``value`` in ``dtype``."""
-    return value if value.tensor.dtype is dtype else aten._to_copy.default(value, dtype=dtype)
-
-
 def fit(part: Operand, type_: TensorType) -> Operand:
     """A part repeated to the shape of ``type_``."""
     if isinstance(part, Value) and part.tensor.shape != type_.shape:
@@ -158,12 +154,7 @@ def fit(part: Operand, type_: TensorType) -> Operand:
 
 def as_tensor(part: Operand) -> Value:
     """A part that cannot be a number or zero."""
-    return part if isinstance(part, Value) else never(part)
-
-
-def never(part: Operand) -> NoReturn:
-    """Reject an op whose tensors are all Python numbers."""
-    reject(f"{part} is no tensor")
+    return part if isinstance(part, Value) else reject(f"{part} is no tensor")
 
 
 def plus(a: Operand, b: Operand) -> Operand:
@@ -208,21 +199,22 @@ def over(a: Operand, b: Value | Literal) -> Operand:
     return aten.mul.Tensor(aten.reciprocal.default(as_tensor(b)), a)
 
 
-def multiplied(a: Parts, b: Parts, type_: TensorType) -> Parts:
+def multiplied(a: Parts, b: Parts, type_: TensorType, product: Callable[[Operand, Operand], Operand] = times) -> Parts:
     """The product a * b: four products, two where one of them is real or imaginary."""
-    real = minus(times(a.real, b.real), times(a.imag, b.imag))
-    imag = plus(times(a.real, b.imag), times(a.imag, b.real))
+    real = minus(product(a.real, b.real), product(a.imag, b.imag))
+    imag = plus(product(a.real, b.imag), product(a.imag, b.real))
     return Parts(real, imag, type_)
 
 
 def divided(a: Parts, b: Parts, type_: TensorType) -> Parts:
-    """The quotient a / b."""
+    """The quotient a / b; both over the size of b first, so that no square leaves the range."""
     if b.imag is None and b.real is not None:
         return Parts(over(a.real, b.real), over(a.imag, b.real), type_)
     if b.real is None and b.imag is not None:
         return Parts(over(a.imag, b.imag), negated(over(a.real, b.imag)), type_)
+    size, b = normalized(b)
     whole = as_tensor(squared_magnitude(b))
-    product = multiplied(a, conjugate(b), type_)
+    product = multiplied(Parts(over(a.real, size), over(a.imag, size), a.type), conjugate(b), type_)
     return Parts(over(product.real, whole), over(product.imag, whole), type_)
 
 
@@ -234,6 +226,15 @@ def conjugate(z: Parts) -> Parts:
 def squared_magnitude(z: Parts) -> Operand:
     """real^2 + imag^2."""
     return plus(times(z.real, z.real), times(z.imag, z.imag))
+
+
+def normalized(z: Parts) -> tuple[Value, Parts]:
+    """max(|real|, |imag|), or 1 where that is 0 or infinite, and z over it: what can be squared."""
+    real, imag = z.both
+    size = aten.maximum.default(aten.abs.default(real), aten.abs.default(imag))
+    for end in (0.0, math.inf):
+        size = aten.masked_fill.Scalar(size, aten.eq.Scalar(size, end), 1.0)
+    return size, of(aten.div.Tensor(real, size), aten.div.Tensor(imag, size))
 
 
 def magnitude(z: Parts) -> Value:

@@ -14,7 +14,7 @@ from anec.ir.build import Builder
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import Operand
 from anec.passes.split_complex.arithmetic import added, scaled
-from anec.passes.split_complex.parts import Parts, Splitter, conjugate, handles, minus, part_type, plus
+from anec.passes.split_complex.parts import Parts, Splitter, conjugate, handles, minus, multiplied, part_type, plus
 from anec.rewrite import reject
 
 # An einsum of more complex operands would be a sum of more terms than this.
@@ -57,11 +57,7 @@ def added_product(op: Op, splitter: Splitter) -> Parts:
     """The sum of beta * self and alpha * (x @ y)."""
     x, y = (splitter.operand(op, name) for name in _ADDED[op.defn.root])
     type_ = part_type(op.results[0])
-    found = Parts(
-        minus(_matmul(x.real, y.real), _matmul(x.imag, y.imag)),
-        plus(_matmul(x.real, y.imag), _matmul(x.imag, y.real)),
-        type_,
-    )
+    found = multiplied(x, y, type_, _matmul)
     alpha, beta = op.attr("alpha"), op.attr("beta")
     return added(scaled(found, alpha), scaled(splitter.operand(op), beta), type_)
 

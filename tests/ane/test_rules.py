@@ -374,6 +374,38 @@ def test_rule(rule: str) -> None:
         assert any(rule in {f.rule.id for f in p.blockers} for p in placements), "it keeps the op off the Neural Engine"
 
 
+def _softmax_of_logs(x: Value) -> Value:
+    shift = mil.clip(mil.reduce_max(x, axes=[1], keep_dims=True), alpha=-65504.0, beta=65504.0)
+    return mil.reduce_log_sum_exp(mil.sub(x, shift), axes=[1], keep_dims=True)
+
+
+def _by_largest(x: Value) -> Value:
+    return mil.real_div(x, mil.maximum(mil.reduce_max(mil.abs(x), axes=[1], keep_dims=True), 2.0**-24))
+
+
+# What fp16-safe writes, and what looks like it.
+REPAIRED: dict[str, tuple[str, Callable[[Value], Value], bool]] = {
+    "exponentials behind their maximum": ("B36l", _softmax_of_logs, False),
+    "behind the maximum of others": (
+        "B36l", lambda x: mil.reduce_log_sum_exp(mil.sub(x, mil.reduce_max(mil.relu(x), axes=[1], keep_dims=True)),
+                                                 axes=[1], keep_dims=True), True,
+    ),
+    "the norm of what its largest divides": ("A34", lambda x: mil.reduce_l2_norm(_by_largest(x), axes=[1]), False),
+    "squares of it": ("A34", lambda x: mil.reduce_mean(mil.square(_by_largest(x)), axes=[1]), False),
+    "squares of another quotient": (
+        "A34", lambda x: mil.reduce_mean(mil.square(mil.real_div(x, mil.maximum(mil.abs(x), 1.0))), axes=[1]), True,
+    ),
+    "softplus of what is never above 0": ("B36s", lambda x: mil.softplus(mil.mul(mil.abs(x), -1.0)), False),
+    "softplus of what is never below 0": ("B36s", lambda x: mil.softplus(mil.mul(mil.abs(x), 2.0)), True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REPAIRED)
+def test_what_is_repaired_is_no_finding(name: str) -> None:
+    rule, build, speaks = REPAIRED[name]
+    assert (rule in applied(made(lambda m: build(m.x(X4))), "M1")) == speaks
+
+
 def test_every_rule_has_a_case() -> None:
     assert CASES.keys() | COST == CATALOGUE.by_id.keys()
 

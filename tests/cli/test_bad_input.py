@@ -489,7 +489,14 @@ def test_control_c(folder: Path) -> None:
     (folder / "mine.py").write_text(WAITING)
     before = files_in(folder)
     command = [sys.executable, "-m", "anec", *COMPILE, "--plugin", "mine.py", "--passes", "mine"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background jobs ignore Ctrl-C, and so do their children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
         for _ in range(1200):
             if (folder / "begun").exists() or process.poll() is not None:
                 break

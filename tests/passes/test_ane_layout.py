@@ -20,6 +20,7 @@ from anec.passes.ane_layout import AneLayout
 from anec.passes.ane_layout.apply import Rebuilder
 from anec.passes.ane_layout.forms import Form, forms_of
 from anec.passes.ane_layout.problem import Problem
+from anec.passes.ane_layout.projections import cut_of
 from anec.passes.dce import remove_dead_ops
 from anec.pipeline.base import Context
 from anec.reference.call import DOUBLE
@@ -85,6 +86,10 @@ OPS: dict[str, Make] = {
         x, [0, 0, *[0] * (x.rank - 2)], [0, 1, *x.shape[2:]], begin_mask=[True, *[False] * (x.rank - 1)],
         end_mask=[True, *[False] * (x.rank - 1)], squeeze_mask=[False, True, *[False] * (x.rank - 2)],
     ),
+    "first by a mask, squeezed": lambda p, x: mil.slice_by_index(
+        x, [0, 2, *[0] * (x.rank - 2)], [0, 3, *x.shape[2:]], begin_mask=[True] * x.rank,
+        end_mask=[True, *[False] * (x.rank - 1)], squeeze_mask=[False, True, *[False] * (x.rank - 2)],
+    ),
     "last, squeezed": lambda p, x: mil.slice_by_index(
         x, [0, -1, *[0] * (x.rank - 2)], [0, 0, *x.shape[2:]], end_mask=[True, *[False] * (x.rank - 1)],
         squeeze_mask=[False, True, *[False] * (x.rank - 2)],
@@ -104,9 +109,10 @@ OPS: dict[str, Make] = {
 def test_same_numbers_in_every_form(name: str, rank: int, form: Form) -> None:
     if form not in forms_of(rank):
         pytest.skip(f"rank {rank} has no such form")
-    if rank == 2 and name in ("reduce", "first, squeezed", "last, squeezed", "add of a lower rank", "argmax"):
+    squeezes = name == "reduce" or name.endswith("squeezed")
+    if rank == 2 and (squeezes or name in ("add of a lower rank", "argmax")):
         pytest.skip("it gives a tensor of rank 1")
-    if form is Form.SEQUENCE_LAST and name in ("reduce", "first, squeezed", "last, squeezed"):
+    if form is Form.SEQUENCE_LAST and squeezes:
         pytest.skip("a result of rank 3 has no such form")
     program = Program(*SHAPES[rank])
     # Neighbours, so that results are used in both forms.
@@ -258,6 +264,40 @@ def test_a_fused_projection_becomes_three() -> None:
     assert found["conv"] == 4
     assert found["transpose"] == 3, "the ends and the keys"
     assert not found["slice_by_index"] + found["linear"]
+
+
+CUTS: dict[str, tuple[list[int], list[int], dict[str, list[bool]], tuple[int, int, int] | None]] = {
+    "squeezed": ([0, 0, 1, 0], [2, 7, 2, 4], {"squeeze_mask": [False, False, True, False]}, (2, 1, 2)),
+    "squeezed, from its mask on": (
+        [0, 0, 2, 0], [2, 7, 3, 4],
+        {"squeeze_mask": [False, False, True, False], "begin_mask": [False, False, True, False]}, (2, 0, 1),
+    ),
+    "from before the beginning": ([0, 0, -100, 0], [2, 7, 2, 4], {}, (2, 0, 2)),
+    "to beyond the end": ([0, 0, 1, 0], [2, 7, 100, 4], {}, (2, 1, 3)),
+    "two axes": ([0, 1, 1, 0], [2, 7, 2, 4], {}, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CUTS)
+def test_a_slice_behind_a_view_takes_the_same(name: str) -> None:
+    begin, end, masks, wanted = CUTS[name]
+    program = Program(2, 7, 12)
+
+    def cut(x: Value) -> Value:
+        linear = mil.linear(x, program.weight(12, 12))
+        taken = mil.slice_by_index(mil.reshape(linear, (2, 7, 3, 4)), begin, end, **masks)
+        assert taken.op is not None
+        assert cut_of(taken.op) == wanted
+        return mil.relu(taken)
+
+    module = program.returns(cut)
+    before = program.numbers()
+    x = before.pop("x")
+    fired = run_pass(module, AneLayout()).fired
+    assert ("slice_before_movement" in fired) == (wanted is not None)
+    after = evaluate(module, {"x": x}, precision=DOUBLE)
+    for found, number in zip(after.values(), before.values(), strict=True):
+        torch.testing.assert_close(found, number, rtol=1e-10, atol=1e-12)
 
 
 def test_interleaved_projections_stay_one() -> None:

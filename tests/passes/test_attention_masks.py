@@ -248,6 +248,51 @@ def test_queries_that_see_no_key_give_zeros():
     assert_numbers(model, embedded(2), kept)
 
 
+def _no_key_in_some_rows() -> Tensor:
+    """Rows that lowest numbers hide wholly; in one of them -inf hides some keys more than the others."""
+    mask = torch.triu(torch.full((LENGTH, LENGTH), LOWEST), 1)
+    mask[1], mask[4], mask[4, 5:] = LOWEST, LOWEST, -math.inf
+    return mask
+
+
+@pytest.mark.parametrize("eager", [True, False])
+def test_queries_that_low_numbers_hide_all_keys_from_see_them_evenly(eager):
+    rows = Layers(_no_key_in_some_rows, eager=eager)
+    keys = Layers(lambda: torch.full((1, LENGTH), LOWEST), eager=eager)
+    model = All({"of_rows": rows, "of_keys": keys})
+    module = default(model, embedded(2))
+    (mask,) = set(masks(module.main.outputs[0]))
+    assert mask is not None
+    assert mask.weight is not None
+    assert set(masks(module.main.outputs[1])) == {None}
+    assert_numbers(model, embedded(2))
+
+
+def test_low_numbers_that_do_not_drown_the_scores():
+    """Beside -30000 float32 still tells scores apart."""
+    model = All({"rows": Layers(lambda: torch.full((LENGTH, LENGTH), -3e4).tril(-1).mT - 3e4)})
+    (mask,) = set(masks(default(model, embedded(1)).main.outputs[0]))
+    assert mask is not None
+    assert not any(op.defn.root == "mul" for op in mask.users)
+
+
+def test_a_choice_smaller_than_what_moves():
+    """What is chosen from has more axes than the condition, and a view joins them."""
+
+    def make(kept: Tensor) -> Tensor:
+        chosen = torch.where(kept[0].bool(), torch.zeros(2 * LENGTH, LENGTH), -math.inf)
+        return chosen.view(2, LENGTH, LENGTH)[:, None]
+
+    def expanded(kept: Tensor) -> Tensor:
+        return torch.where(kept[0].bool(), torch.zeros(1, LENGTH), -math.inf).expand(LENGTH, -1)[None]
+
+    kept = torch.ones(2, LENGTH, dtype=torch.int32)
+    kept[0, 6:] = 0
+    model = All({"view": Layers(make), "expand": Layers(expanded)})
+    default(model, embedded(2), kept)
+    assert_numbers(model, embedded(2), kept)
+
+
 def test_a_mask_beyond_the_budget_stays_an_expression():
     passes = "raise-to-nn,canonicalize,attention,static-attention-mask{budget=64}"
     source = Source(Layers(_window).eval(), (embedded(1),))

@@ -202,6 +202,15 @@ MISSES = {
   %v4 = mil.pow(%v3, 0.25) : f32[2,1]
   %y = mil.mul(%v4, %x) : f32[2,8]
 """,
+    "what is added may stand beside a number a little below 0": """
+  %v1 = mil.add(%x, 1e-06) : f32[2,8]
+  %y = mil.log(%v1) {epsilon=0.0} : f32[2,8]
+""",
+    "a factor below begins with a number": """
+  %v1 = mil.maximum(0.5, %x) : f32[2,8]
+  %v2 = mil.mul(%v1, %z) : f32[2,8]
+  %y = mil.real_div(%z, %v2) : f32[2,8]
+""",
     "the factors below are no lengths": """
   %v1 = mil.mul(%x, %z) : f32[2,8]
   %y = mil.real_div(%z, %v1) : f32[2,8]

@@ -102,6 +102,20 @@ def test_counters_that_nothing_depends_on_go(target: str) -> None:
     assert [port.name for port in made.main.signature.inputs] == ["x"]
 
 
+def test_a_counter_that_takes_what_another_stored_goes_too() -> None:
+    made = module(
+        '(%x: f32[2], %a: state<i32[]> {kind="state"}, %b: state<i32[]> {kind="state"}) -> (%y: f32[2])',
+        "%old = mil.read_state(%a) : i32[]",
+        "%more = mil.add(%old, 1) : i32[]",
+        "%stored = mil.coreml_update_state(%a, %more) : i32[]",
+        "%sum = mil.add(%stored, 1) : i32[]",
+        "%unused = mil.coreml_update_state(%b, %sum) : i32[]",
+        "%y = mil.relu(%x) : f32[2]",
+        "return %y",
+    )
+    assert legal(made)[1:] == ["%y = mil.relu(%x) : f32[2]", "return %y"]
+
+
 def test_a_counter_behind_an_output_stays_and_so_does_what_it_depends_on() -> None:
     lines = (*COUNTERS, '%float = mil.cast(%other) {dtype="fp32"} : f32[]', "%y = mil.add(%x, %float) : f32[2]")
     made = module(*lines, "return %y")
@@ -146,6 +160,23 @@ def test_no_write_passes_a_read() -> None:
     kept: dict[str, torch.Tensor] = {}
     for wanted in (7.0, 10.0):
         assert evaluate(made, {"x": torch.tensor([3.0, 3.0])}, state=kept)["y"].tolist() == [wanted, wanted]
+
+
+def test_a_read_behind_the_update_reads_the_new_value() -> None:
+    made = module(
+        '(%x: f16[2], %s: state<f16[2]> {kind="state"}) -> (%y: f32[2])',
+        "%old = mil.read_state(%s) : f16[2]",
+        "%new = mil.add(%old, %x) : f16[2]",
+        "%unused = mil.coreml_update_state(%s, %new) : f16[2]",
+        "%again = mil.read_state(%s) : f16[2]",
+        "%double = mil.mul(%again, 2.0) : f16[2]",
+        '%y = mil.cast(%double) {dtype="fp32"} : f32[2]',
+        "return %y",
+    )
+    legal(made)
+    kept: dict[str, torch.Tensor] = {}
+    for wanted in (4.0, 8.0):
+        assert evaluate(made, {"x": torch.tensor([2.0, 2.0])}, state=kept)["y"].tolist() == [wanted, wanted]
 
 
 def test_several_writes_stay_where_they_are() -> None:

@@ -11,7 +11,7 @@ from anec.api.compiling import compile_source
 from anec.check.metrics import compare
 from anec.frontend import Source
 from anec.ir.graph import Module, Op, Value
-from spelled_norms import CHANNELS, IMAGES, SEQUENCES, Norms
+from spelled_norms import CHANNELS, IMAGES, SEQUENCES, TWICE, Norms
 
 NORMS = {"layer_norm", "rms_norm", "l2_norm", "group_norm", "instance_norm", "global_response_norm"}
 PARTS = {"mean", "sum", "var", "var_mean", "std", "linalg_vector_norm", "norm", "sqrt", "rsqrt", "pow", "permute"}
@@ -69,6 +69,12 @@ def test_spelled_norms(norms, shape):
     names = [port.name for port in module.main.signature.outputs]
     for name, output in zip(names, module.main.outputs, strict=True):
         assert_one_norm(output, norms[name][1])
+    assert_numbers(model.eval(), x)
+
+
+def test_what_is_divided_twice():
+    model, x = Norms(TWICE), torch.randn(2, 5, CHANNELS) * 2 + 0.5
+    default(model, x)
     assert_numbers(model.eval(), x)
 
 

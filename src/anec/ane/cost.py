@@ -6,11 +6,12 @@ they are no times: 800 GFLOP/s is far below what the hardware reaches.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from anec.ane.site import Site, product
+from anec.ane.site import Site
 from anec.ir.graph import Value
 
 
@@ -68,7 +69,7 @@ def cpu_milliseconds(works: Sequence[Work]) -> float:
 def work_of(site: Site) -> Work:
     """Estimate an op from its sizes."""
     products = _products(site)
-    results = sum(product(site.shape(value)) for value in site.op.results)
+    results = sum(math.prod(site.shape(value)) for value in site.op.results)
     # A lookup reads what it returns, not the whole table.
     read = site.op.results if site.root.startswith("gather") else (*site.inputs, *site.constants)
     moved = sum(site.bytes(value) for value in (*read, *site.op.results))
@@ -79,23 +80,24 @@ def _products(site: Site) -> int:
     """The multiply-adds of a product; 0 for other ops."""
     root, weight = site.root, site.size("weight")
     if root == "conv":
-        return product(site.result) * product(weight[1:])
+        return math.prod(site.result) * math.prod(weight[1:])
     if root == "conv_transpose":
-        return product(site.size("x")) * product(weight[1:])
+        return math.prod(site.size("x")) * math.prod(weight[1:])
     if root == "linear":
-        return product(site.result) * weight[-1]
+        return math.prod(site.result) * weight[-1]
     if root == "matmul":
         first = site.size("x") or (1,)
-        return product(site.result) * (first[-2] if site.given("transpose_x") is True and len(first) > 1 else first[-1])
+        turned = site.given("transpose_x") is True and len(first) > 1
+        return math.prod(site.result) * (first[-2] if turned else first[-1])
     if root == "einsum":
         # Both equations sum over the last axis of the first operand, or over the axis in the middle.
         first = next((site.shape(value) for value in site.op.variadic("values") if isinstance(value, Value)), (1,))
-        return product(site.result) * first[-1]
+        return math.prod(site.result) * first[-1]
     if root == "scaled_dot_product_attention":
         keys = site.size("key")[-2]
-        return product(site.size("query")) * keys + product(site.result) * keys
+        return math.prod(site.size("query")) * keys + math.prod(site.result) * keys
     if root in ("lstm", "gru", "rnn"):
-        steps = product(site.size("x")[:2])
+        steps = math.prod(site.size("x")[:2])
         names = ("weight_ih", "weight_hh", "weight_ih_back", "weight_hh_back")
-        return steps * sum(product(site.size(name)) for name in names if site.operand(name) is not None)
+        return steps * sum(math.prod(site.size(name)) for name in names if site.operand(name) is not None)
     return 0

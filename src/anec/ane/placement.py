@@ -11,7 +11,7 @@ from anec.ane.cost import Device, Work, work_of
 from anec.ane.limits import Limits, limits_of
 from anec.ane.rules import Confidence, Finding
 from anec.ane.segments import choose
-from anec.ane.site import COMPUTED, Program, Site
+from anec.ane.site import Program
 from anec.errors import AnecError
 from anec.ir.graph import Graph, Module, Op
 
@@ -66,7 +66,8 @@ class Placement:
     @property
     def lints(self) -> tuple[Finding, ...]:
         """What else the rules say."""
-        return tuple(finding for finding in self.findings if finding not in self.blockers)
+        blockers = self.blockers
+        return tuple(finding for finding in self.findings if finding not in blockers)
 
     @property
     def confidence(self) -> Confidence:
@@ -250,7 +251,7 @@ def _predicted(module: Module, graph: Graph, limits: Limits, units: Units) -> Fu
     placements = tuple(
         Placement(
             op, graph.name, devices[op], choices[op].device, tuple(findings[op]), works[op], choices[op].segment,
-            op not in inner, _waste(site),
+            op not in inner, sum(map(site.padding, op.results)),
         )
         for op, site in sites.items()
     )  # fmt: skip
@@ -273,17 +274,6 @@ def _inner(ops: list[Op], on_ane: set[Op]) -> set[Op]:
         if any(user in on_ane or user in before for result in op.results for user in result.users):
             before.add(op)
     return behind & before
-
-
-def _waste(site: Site) -> int:
-    """What the results are padded with, so that rows begin at multiples of 64 bytes."""
-    total = 0
-    for value in site.op.results:
-        shape = site.shape(value)
-        row = shape[-1] * value.tensor.dtype.bits // 8 if shape else 0
-        if row and value.tensor.dtype in COMPUTED:
-            total += site.bytes(value) // row * (-row % 64)
-    return total
 
 
 def _share(all_: Iterable[Placement], part: Iterable[Placement]) -> Share:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -46,7 +47,13 @@ class Site:
 
     def bytes(self, value: Value) -> int:
         """What a value takes, packed."""
-        return (product(self.shape(value)) * value.tensor.dtype.bits + 7) // 8
+        return (math.prod(self.shape(value)) * value.tensor.dtype.bits + 7) // 8
+
+    def padding(self, value: Value) -> int:
+        """The bytes that rows are padded with, so that each begins at a multiple of 64."""
+        shape = self.shape(value)
+        row = shape[-1] * value.tensor.dtype.bits // 8 if shape else 0
+        return self.bytes(value) // row * (-row % 64) if row and value.tensor.dtype in COMPUTED else 0
 
     @property
     def inputs(self) -> list[Value]:
@@ -120,14 +127,6 @@ def is_run(op: Op) -> bool:
     return not is_folded(op) and not op.defn.root.startswith("constexpr_")
 
 
-def product(numbers: Sequence[int]) -> int:
-    """All numbers multiplied."""
-    total = 1
-    for number in numbers:
-        total *= number
-    return total
-
-
 def numbers(given: Attr | Operand) -> tuple[float, ...]:
     """What is known of a constant as flat numbers; nothing for what is computed, or large."""
     if isinstance(given, Literal):
@@ -154,8 +153,7 @@ def span(operand: Operand) -> tuple[float, float] | None:
     weight = operand.weight if isinstance(operand, Value) else None
     if weight is None or weight.data is None or not 0 < weight.type.bytes <= _SMALL or not weight.type.dtype.is_float:
         return None
-    low, high = weight.tensor().aminmax()
-    return float(low), float(high)
+    return weight.extent()
 
 
 _MOVES = frozenset({"cast", "reshape", "transpose", "expand_dims", "squeeze", "identity"})
@@ -195,11 +193,7 @@ class Program:
             if value.op is not None and value.op.defn.root.startswith("constexpr_"):
                 stack += value.op.inputs
         stored = (v for v in seen if v.op is None or not v.op.defn.root.startswith("constexpr_"))
-        return sum((value.tensor.size * value.tensor.dtype.bits + 7) // 8 for value in stored if value.tensor.is_static)
-
-    @property
-    def outputs(self) -> list[Value]:
-        return list(self.graph.outputs)
+        return sum(value.tensor.bytes for value in stored if value.tensor.is_static)
 
 
 def _sizes(dims: Mapping[str, Bounds]) -> dict[str, int]:

@@ -15,12 +15,12 @@ import torch
 
 from anec.check.metrics import compare
 from anec.check.numerics import at_boundary
+from anec.ir.attr_types import HALF_MAX, SMALLEST_HALF
 from anec.ir.graph import Module, Op
 from anec.reference.evaluate import evaluate
 
-HALF_MAX = 65504.0
 # Half of float16's smallest number, which is rounded to 0.
-HALF_FLUSHED = 2.0**-25
+HALF_FLUSHED = SMALLEST_HALF / 2
 # The PSNR at which two programs agree but for one rounding to float16.
 ROUNDED = 75.0
 _SAMPLE = 4096

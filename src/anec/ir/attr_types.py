@@ -11,6 +11,9 @@ from anec.ir.graph import Op, Value
 from anec.ir.opdef import Kind, Param
 from anec.ir.types import DType
 
+# float16's largest number, and its least above 0.
+HALF_MAX, SMALLEST_HALF = 65504.0, 2.0**-24
+
 
 def attr_dtype(op: Op, param: Param, value: Attr, dtypes: Mapping[str, DType]) -> DType:
     """The dtype of a numeric attribute: its domain's, the only one allowed, or what the value suggests.

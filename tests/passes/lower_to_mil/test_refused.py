@@ -64,6 +64,11 @@ def test_nothing_lowered_is_on_the_list() -> None:
     assert sorted(name for name in both if refusal(name) is not refused.BACKWARD) == []
 
 
+def test_ops_of_other_dialects() -> None:
+    assert refusal("torchvision.nms.default") is refused.BOXES
+    assert refusal("torchvision.roi_align.default") is refusal("nn.layer_norm") is None
+
+
 def test_every_packet_exists() -> None:
     """But for some that older or newer versions of torch have."""
     missing = [name for name in REFUSED if not hasattr(torch.ops.aten, name.partition(".")[0])]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
+from anec.dialects import aten
 from anec.errors import UnsupportedError
-from anec.testing import check_lowering, check_module_lowering, single_op
+from anec.testing import check_lowering, check_module_lowering, module_of, single_op
 from lowering import TARGETS, Case, between, bools, case, floats, integers, op_names
 
 F, N, B = floats(2, 3, 4), integers(2, 3, 4), bools(2, 3, 4)
@@ -124,6 +127,15 @@ def test_nanmedian(target: str) -> None:
     check_lowering("aten.nanmedian.dim", floats(4, 5), 1, target=target)
     check_lowering("aten.nanmedian.default", x, target=target)
     check_lowering("aten.nanmedian.default", integers(7), target=target)
+
+
+def test_the_place_of_a_median_that_is_infinite() -> None:
+    nan, inf = math.nan, math.inf
+    x = torch.tensor([[nan, inf, nan, inf], [nan, nan, -inf, inf], [inf, nan, 2, inf], [3, nan, 1, 2]])
+    # Where the median stands twice, either place is right: read what stands there.
+    module, inputs = module_of(lambda x: aten.gather.default(x, 1, aten.nanmedian.dim.many(x, 1, True)[1]), x)
+    check_module_lowering(module, inputs)
+    check_lowering("aten.nanmedian.dim", x[1:], 1)
 
 
 @pytest.mark.parametrize("target", TARGETS)

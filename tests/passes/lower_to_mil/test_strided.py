@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+import anec
 from lowering import TARGETS, Case, bools, case, floats, integers, op_names
 
 X = floats(3, 4)
@@ -36,6 +37,18 @@ def test_equals_torch(made: Case, target: str) -> None:
 def test_dense_memory_needs_no_gather() -> None:
     assert "gather" not in op_names(case("as_strided", X, [4, 3], [1, 4]).check())
     assert "gather" in op_names(case("as_strided", X, [2, 2], [1, 1]).check())
+
+
+class Windows(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x.T.contiguous() + 1).as_strided((2, 3), (1, 2)) * 2
+
+
+def test_what_torch_made_contiguous_is_row_major() -> None:
+    x = floats(4, 3)
+    compiled = anec.compile(Windows(), (x,), check="numerics", precision="fp32")
+    found = compiled.run({"x": x})["output"]
+    torch.testing.assert_close(torch.as_tensor(found), Windows()(x), rtol=1e-6, atol=1e-6)
 
 
 def test_a_number_in_memory() -> None:

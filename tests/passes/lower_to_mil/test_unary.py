@@ -43,6 +43,7 @@ UNARY = [
     *(case(name, POSITIVE.ceil().long()) for name in ("sqrt", "log", "exp", "sin", "reciprocal", "sigmoid", "exp2")),
     *(case(name, X) for name in EVERYWHERE),
     *(case(name, N) for name in EVERYWHERE if name != "frac"),
+    *(case(name, X) for name in ("_neg_view", "_neg_view_copy")),
     case("sigmoid", B),
     case("sign", B),
     case("sinc", torch.tensor([0.0, 0.5, -1.0])),

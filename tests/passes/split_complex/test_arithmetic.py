@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -144,6 +145,19 @@ def test_broadcasting_and_whole_numbers(name: str) -> None:
 def test_one_operand(name: str) -> None:
     for target, dtype in (("iOS15", torch.float32), ("iOS18", torch.float64)):
         check({**UNARY, **LINEAR}[name], X.to(dtype), target=target)
+
+
+@pytest.mark.parametrize("size", [1e200, 1e-200])
+def test_no_square_leaves_the_range(size: float) -> None:
+    z, w, real = (tensor.double() * size for tensor in (X, Y, REAL))
+    check(UNARY["log"], z)
+    check(UNARY["reciprocal"], z)
+    check(BINARY["div"], z, w)
+    check(BINARY["div"], real, w)
+
+
+def test_logarithms_of_zero_and_infinity() -> None:
+    check(UNARY["log"], torch.tensor([[0.0, 0.0], [math.inf, 1.0], [-1.0, math.inf], [1e20, -1e-20], [0.0, 1e20]]))
 
 
 @pytest.mark.parametrize("name", ["exp", "sqrt", "sgn", "abs", "angle", "mul i", "square", "sum", "permute", "full", "+ 2"])

@@ -134,3 +134,12 @@ def test_fnet() -> None:
             return self.network(ids).last_hidden_state  # type: ignore[no-any-return]  # transformers is untyped
 
     agrees(Model(), torch.randint(0, 50, (2, 12), generator=torch.Generator().manual_seed(1)), decibels=50)
+
+
+class ConjugateImag(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.view_as_complex(x).conj().imag * 2
+
+
+def test_the_imaginary_part_of_a_conjugate() -> None:
+    agrees(ConjugateImag(), floats(2, 3, 2))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from anec.ane.rules import Confidence, Effect, Rule
-from anec.ane.site import Site, product
+from anec.ane.site import Site
 from anec.ir.graph import Op, Value
 from anec.ir.types import DType
 
@@ -35,7 +36,7 @@ def _blocks(site: Site) -> str | None:
     if found is None or found[0].defn.root not in _SCALES:
         return None
     scale = _operand(found[0], "scale")
-    if scale is None or product(site.shape(scale)) == 1:
+    if scale is None or math.prod(site.shape(scale)) == 1:
         return None
     if found[0].defn.root == "constexpr_affine_dequantize":
         axis = found[0].attr("axis")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from anec.ane.rules import Confidence, Effect, Rule
 from anec.ane.site import Site
 from anec.ir.graph import Value
@@ -62,14 +64,7 @@ def _depth(site: Site) -> int:
         shape = site.shape(first) if isinstance(first, Value) else (1, 1)
         return shape[-2] if site.given("transpose_x") is True and len(shape) > 1 else shape[-1]
     weight = site.size("weight")
-    return weight[-1] if site.root == "linear" and weight else weight[1] * _area(weight) if len(weight) > 1 else 1
-
-
-def _area(weight: tuple[int, ...]) -> int:
-    found = 1
-    for size in weight[2:]:
-        found *= size
-    return found
+    return weight[-1] if site.root == "linear" and weight else math.prod(weight[1:]) if len(weight) > 1 else 1
 
 
 def _cancellation(site: Site) -> str | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 from anec.ane.rules import Confidence, Effect, Rule
-from anec.ane.site import Site, product
+from anec.ane.site import Site
 
 _STRIDES = frozenset({1, 2, 3, 4, 6, 8, 9, 12, 16, 24, 32})
 _BESIDE_TWO = frozenset({1, 2, 3, 4, 8, 9})
@@ -68,7 +70,7 @@ def _pool_stride(site: Site) -> str | None:
     strides = site.ints("strides", [1])
     wrong = [stride for stride in strides if stride not in (1, 2, 4)]
     # A pool over the whole image takes one step, whatever its stride.
-    return f"the stride is {list(strides)}" if wrong and product(site.result[2:]) > 1 else None
+    return f"the stride is {list(strides)}" if wrong and math.prod(site.result[2:]) > 1 else None
 
 
 def _pool_kernel(site: Site) -> str | None:
@@ -85,7 +87,7 @@ def _large_group(site: Site) -> str | None:
     # Depthwise convolutions have a path of their own.
     if _groups(site) == 1 or len(weight) < 3 or weight[1] == 1:
         return None
-    found = product(weight[1:])
+    found = math.prod(weight[1:])
     return f"Cin x kH x kW of a group is {found}, beyond {site.limits.grouped}" if found > site.limits.grouped else None
 
 

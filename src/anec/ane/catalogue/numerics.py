@@ -6,25 +6,23 @@ import math
 
 from anec.ane.rules import Confidence, Effect, Rule
 from anec.ane.site import Site, span
+from anec.ir.attr_types import HALF_MAX, SMALLEST_HALF
 from anec.ir.graph import Op, Value
-
-_LARGEST = 65504.0
-# The least number above 0.
-_LEAST = 2.0**-24
+from anec.ir.opdef import Operand
 
 
 def _infinite(site: Site) -> str | None:
     for operand in site.op.operands:
         known = span(operand) if operand is not None else None
-        if known is not None and (known[0] < -_LARGEST or known[1] > _LARGEST):
-            beyond = known[0] if known[0] < -_LARGEST else known[1]
+        if known is not None and (known[0] < -HALF_MAX or known[1] > HALF_MAX):
+            beyond = known[0] if known[0] < -HALF_MAX else known[1]
             return f"the constant {beyond:g} is infinite in float16"
     return None
 
 
 def _epsilon(site: Site) -> str | None:
     found = site.given("epsilon")
-    return f"epsilon is {found:g}, 0 in float16" if isinstance(found, float) and 0 < found < _LEAST else None
+    return f"epsilon is {found:g}, 0 in float16" if isinstance(found, float) and 0 < found < SMALLEST_HALF else None
 
 
 def _squares(op: Op | None) -> bool:
@@ -36,11 +34,41 @@ def _squares(op: Op | None) -> bool:
     return op.defn.root == "square" or (op.defn.root == "pow" and span(op.operands[1]) == (2, 2))
 
 
+def _maker(operand: Operand, *roots: str) -> Op | None:
+    """The op that computes an operand, if it is one of these."""
+    op = operand.op if isinstance(operand, Value) else None
+    return op if op is not None and op.defn.root in roots else None
+
+
+def _below_maximum(operand: Operand) -> bool:
+    """True for x - max(x), which is never above 0."""
+    op = _maker(operand, "sub")
+    if op is None:
+        return False
+    clipped = _maker(op.operand("y"), "clip")
+    most = _maker(op.operand("y") if clipped is None else clipped.operand("x"), "reduce_max")
+    return most is not None and most.operand("x") is op.operand("x") and most.attr("keep_dims") is True
+
+
+def _over_maximum(operand: Operand) -> bool:
+    """True for x / max(|x|), which is never beyond 1."""
+    op = _maker(operand, "real_div")
+    if op is None:
+        return False
+    bounded = _maker(op.operand("y"), "maximum")
+    most = _maker(op.operand("y") if bounded is None else bounded.operand("x"), "reduce_max")
+    sizes = _maker(most.operand("x"), "abs") if most is not None and most.attr("keep_dims") is True else None
+    return sizes is not None and sizes.operand("x") is op.operand("x")
+
+
 def _sum_of_squares(site: Site) -> str | None:
-    if site.root in ("reduce_sum_square", "reduce_l2_norm"):
-        return f"squares {list(site.size('x'))}"
     source = site.operand("x")
-    return f"%{source.name} is a square" if isinstance(source, Value) and _squares(source.op) else None
+    if site.root in ("reduce_sum_square", "reduce_l2_norm"):
+        return None if _over_maximum(source) else f"squares {list(site.size('x'))}"
+    square = source.op if isinstance(source, Value) else None
+    if square is None or not _squares(square) or _over_maximum(square.operands[0]):
+        return None
+    return f"%{square.result.name} is a square"
 
 
 def _log_softmax(site: Site) -> str | None:
@@ -53,11 +81,19 @@ def _log_softmax(site: Site) -> str | None:
 def _exponentials(site: Site) -> str | None:
     axes = site.ints("axes", range(len(site.size("x"))))
     count = math.prod(site.size("x")[axis] for axis in axes)
-    return f"overflows beyond {math.log(_LARGEST / max(count, 1)):.3g} (sums {count} exponentials)"
+    most = math.log(HALF_MAX / max(count, 1))
+    if most >= 0 and _below_maximum(site.operand("x")):
+        return None
+    return f"overflows beyond {most:.3g} (sums {count} exponentials)"
 
 
 def _softplus(site: Site) -> str | None:
-    return f"exp overflows beyond {math.log(_LARGEST):.3g}"
+    negated = _maker(site.operand("x"), "mul")
+    if negated is not None and _maker(negated.operand("x"), "abs") is not None:
+        factor = span(negated.operand("y"))
+        if factor is not None and factor[1] <= 0:
+            return None
+    return f"exp overflows beyond {math.log(HALF_MAX):.3g}"
 
 
 def _power(site: Site) -> str | None:

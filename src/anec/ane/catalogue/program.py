@@ -72,12 +72,12 @@ def _many_states(program: Program) -> str | None:
 
 
 def _wide_boundary(program: Program) -> str | None:
-    wide = [value for value in (*program.graph.inputs, *program.outputs) if value.tensor.dtype is DType.F32]
+    wide = [value for value in (*program.graph.inputs, *program.graph.outputs) if value.tensor.dtype is DType.F32]
     return f"{len(wide)} float32 inputs and outputs, %{wide[0].name} first" if wide else None
 
 
 def _padded_rows(program: Program) -> str | None:
-    for value in program.outputs:
+    for value in program.graph.outputs:
         last = value.tensor.shape[-1] if value.rank > 1 else 0
         if value.tensor.dtype is DType.F16 and isinstance(last, int) and last * 2 % 64:
             return f"rows of %{value.name} take {last * 2} bytes, stored as {-(-last * 2 // 64) * 64}"

@@ -65,16 +65,13 @@ def _within(names: str, limit: Callable[[Limits], int]) -> Callable[[Site], str 
 
 
 def _waste(site: Site) -> str | None:
-    if not site.result or site.op.results[0].tensor.dtype not in COMPUTED:
-        return None
-    last, bits = site.result[-1], site.op.results[0].tensor.dtype.bits
-    row = last * bits // 8
-    padded = -(-row // 64) * 64
-    wasted = site.bytes(site.op.results[0]) // max(row, 1) * (padded - row)
     # A few rows of padding are no matter.
-    if last >= _ROWS or wasted < 1 << 16:
+    if not site.result or site.result[-1] >= _ROWS or site.padding(site.op.results[0]) < 1 << 16:
         return None
-    return f"the last axis is {last}: rows of {row} bytes take {padded}, {padded / max(row, 1):.3g} times the memory"
+    last = site.result[-1]
+    row = last * site.op.results[0].tensor.dtype.bits // 8
+    padded = row + -row % 64
+    return f"the last axis is {last}: rows of {row} bytes take {padded}, {padded / row:.3g} times the memory"
 
 
 def _unaligned(site: Site) -> str | None:
