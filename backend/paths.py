@@ -19,6 +19,8 @@ def check_output(path: str | Path, *, overwrite: bool = False) -> Path:
     """
     destination = Path(os.path.abspath(path))
     if destination.suffix != ".mlpackage":
+        if destination.is_dir():
+            raise UsageError(f"{path} is a folder", hint="name a package in it, such as model.mlpackage")
         raise UsageError(f"{path} does not end in .mlpackage", hint=f"write {destination.name}.mlpackage")
     if destination.exists() or destination.is_symlink():
         if not overwrite:

@@ -132,6 +132,8 @@ def bind_call(
         return call  # export says what is wrong with it
     example = ExampleCall.of(model, args, kwargs)
     leaves, places = example.leaves, example.places
+    if not isinstance(bind, Mapping):
+        raise UsageError(f"bind is a {type(bind).__name__}, not a dict", hint='write {"length": 64}')
     for name, given in bind.items():
         if name in leaves:
             place, number = leaves[name]

@@ -67,6 +67,8 @@ def describe(value: Any) -> str:
     '[[1, 28, 28]]'
     """
     if isinstance(value, np.ndarray):
+        if value.dtype.kind not in "biufc":
+            return f"an array of {value.dtype}"
         value = torch.from_numpy(value)
     if not isinstance(value, torch.Tensor):
         return repr(value) if len(repr(value)) <= 400 else f"a {type(value).__name__} of {len(value)}"

@@ -8,7 +8,7 @@ with two gathers, an LSTM of two steps into 102. What is listed here has one op 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cache
 from types import MappingProxyType
 from typing import Any
@@ -41,6 +41,7 @@ _REASONS = {
         "softshrink.default hardshrink.default threshold.default"
     ),
     "one Core ML op; taken apart its places may be negative, which costs three more": "index_copy.default",
+    "a constant; taken apart it is computed in float32, where whole numbers fall beside torch's": "linspace.default",
     "one Core ML op; taking it apart asks for the sign of its index": "select_scatter.default take.default",
     "resampling: taken apart it is index arithmetic and gathers": (
         "upsample_linear1d.default upsample_linear1d.vec upsample_bilinear2d.vec upsample_bilinear2d.default "
@@ -72,6 +73,13 @@ _REASONS = {
         "adaptive_avg_pool1d.default adaptive_avg_pool2d.default adaptive_avg_pool3d.default "
         "adaptive_max_pool1d.default avg_pool1d.default max_pool1d.default max_pool2d.default max_pool3d.default"
     ),
+}
+
+# Torch reports singular matrices when it runs, by an op with a side effect behind these; a program cannot.
+_UNCHECKED = {
+    torch.ops.aten.linalg_inv.default: torch.linalg.inv_ex,
+    torch.ops.aten.linalg_solve.default: torch.linalg.solve_ex,
+    torch.ops.aten.linalg_cholesky.default: torch.linalg.cholesky_ex,
 }
 
 # Has a kernel and a rule, but torch takes it apart whenever it traces again.
@@ -118,7 +126,14 @@ def _table(keep: frozenset[str]) -> tuple[frozenset[Any], Any]:
     table = torch.export.default_decompositions()
     for op in kept:
         table.pop(op, None)  # type: ignore[no-untyped-call]  # torch's own table class
+    for op, unchecked in _UNCHECKED.items():
+        table[op] = _first(unchecked)
     return kept, table
+
+
+def _first(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, of whose results only the first is given back."""
+    return lambda *args, **kwargs: function(*args, **kwargs)[0]
 
 
 def _trains(node: torch.fx.Node) -> bool:

@@ -101,4 +101,9 @@ class ExampleCall:
         example = self.leaf(place, number)
         if not isinstance(example, torch.Tensor) or not example.numel():
             raise UsageError(f"{name} is no tensor with numbers, and takes no shape")
-        self.set_leaf(place, number, repeated(example, shape))
+        try:
+            resized = repeated(example, shape)
+        except (RuntimeError, MemoryError) as error:
+            size = "x".join(str(size) for size in shape)
+            raise UsageError(f"{name} of shape {size} does not fit in memory") from error
+        self.set_leaf(place, number, resized)

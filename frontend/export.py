@@ -48,6 +48,10 @@ def export(
         return model
     if not isinstance(model, torch.nn.Module):
         what = "a class; pass an instance" if isinstance(model, type) else f"a {type(model).__name__}"
+        if isinstance(model, Mapping):
+            raise UsageError(
+                "the model is a dict", hint="load a state dict: model.load_state_dict(...); pass the model"
+            )
         raise UsageError(f"the model is {what}", hint="pass an nn.Module, fx.GraphModule or ExportedProgram")
     positional, named = separate((tuple(args), dict(kwargs or {})))
 

@@ -28,6 +28,8 @@ from anec.ir.dims import Bounds, symbol
 
 _FORMS = "write 1x3x480x640,1x3x640x640 or 1x3x32..640x32..640, or 1xS:2..128 for sizes that are one"
 _AXIS = re.compile(r"(\d+)|(?:([A-Za-wyz_]\w*?):)?(\d+)\.\.(\d+)|([A-Za-wyz_]\w*)", re.ASCII)
+# Core ML's shapes are int32.
+_LARGEST = 2**31 - 1
 _BETWEEN = re.compile(r"x(?=\d|[A-Za-wyz_])")
 
 
@@ -56,6 +58,10 @@ class Shapes:
         Raises:
             UsageError: a text that is no shape, lists of different lengths, an empty range.
         """
+        if not isinstance(given, Mapping):
+            raise UsageError(
+                f"shapes is a {type(given).__name__}, not a dict", hint='write {"x": "1x3x32..640x32..640"}'
+            )
         named: dict[str, Bounds] = {}
         found = {name: _read(name, shapes, named) for name, shapes in given.items()}
         counts = {len(shapes) for shapes in found.values() if len(shapes) > 1}
@@ -150,6 +156,8 @@ class Shapes:
         found = {}
         for axis, free in self.free(name).items():
             lower, upper = free.bounds.lower, free.bounds.upper
+            if upper == 2:
+                upper = 3  # torch traces no size of 1, and would take 1..2 for 2 alone
             if free.name:
                 found[axis] = dims.setdefault(free.name, Dim(free.name, min=lower, max=upper))
             else:
@@ -171,9 +179,12 @@ class Shapes:
                 found = lifted.module.dims.get(str(dim))
                 only = found.lower if found is not None and found.lower == found.upper else dim
                 if isinstance(only, int):
+                    hint = f"leave that axis fixed: {self._fixed(name, axis, only)}"
+                    if len(graph.inputs) > 1:
+                        hint += f"; or, where another input has that size too, give both one name: N:{bounds}"
                     raise AnecError(
                         f"the model fixes axis {axis} of the input {port.name!r} to {only}; asked was {bounds}",
-                        hint=f"leave that axis fixed: {self._fixed(name, axis, only)}",
+                        hint=hint,
                     )
                 if dim == symbol(str(dim)) and str(dim) in lifted.module.dims:
                     self._bound(lifted, str(dim), bounds, port.name, axis)
@@ -235,7 +246,7 @@ def _shape(name: str, given: Any, named: dict[str, Bounds]) -> Shape:
 
 def _axis(name: str, given: Any, named: dict[str, Bounds]) -> Axis:
     if isinstance(given, int) and given > 0:
-        return given
+        return _check_size(name, given)
     if isinstance(given, (tuple, list)) and len(given) == 2 and all(isinstance(end, int) for end in given):
         return _range(name, given[0], given[1], "", named)
     match = _AXIS.fullmatch(given.strip()) if isinstance(given, str) else None
@@ -247,7 +258,14 @@ def _axis(name: str, given: Any, named: dict[str, Bounds]) -> Axis:
     return Free(Bounds(0), bare) if bare else _range(name, int(lower), int(upper), label or "", named)
 
 
+def _check_size(name: str, size: int) -> int:
+    if size > _LARGEST:
+        raise UsageError(f"{size} is no size of {name}", hint=f"the largest is {_LARGEST}")
+    return size
+
+
 def _range(name: str, lower: int, upper: int, label: str, named: dict[str, Bounds]) -> Axis:
+    _check_size(name, upper)
     if not 1 <= lower <= upper:
         raise UsageError(f"{name} has no size in {lower}..{upper}", hint="a range is lower..upper, from 1 on")
     bounds = Bounds(lower, upper)

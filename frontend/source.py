@@ -52,7 +52,22 @@ class Source:
     shapes: Any = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "model", _unwrapped(self.model))
         object.__setattr__(self, "args", as_arguments(self.args))
+        if self.kwargs is not None and not isinstance(self.kwargs, Mapping):
+            raise UsageError(f"kwargs is {_describe(self.kwargs)}, not a dict", hint="inputs by position go into args")
+
+
+def _unwrapped(model: Any) -> Any:
+    """The model that torch.compile, DataParallel or DistributedDataParallel wraps, whose inputs have names."""
+    while isinstance(model, torch.nn.Module):
+        inner = model._modules.get("_orig_mod") if type(model).__name__ == "OptimizedModule" else None
+        if isinstance(model, (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)):
+            inner = model.module
+        if inner is None:
+            break
+        model = inner
+    return model
 
 
 def as_arguments(args: object) -> tuple[Any, ...]:
@@ -96,7 +111,13 @@ def load_source(text: str, *, trust: bool = False) -> Source:
 
 def _existing(path: Path) -> Path:
     if path.is_file():
+        try:
+            str(path.resolve()).encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(f"the name of {path} is not UTF-8, and torch cannot read it", hint="rename it") from error
         return path
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder")
     if not path.parent.is_dir():
         raise UsageError(f"there is no file {path}", hint=f"the folder {path.parent} does not exist")
     beside = [p.name for p in path.parent.iterdir() if p.suffix == path.suffix]
@@ -171,7 +192,8 @@ def _told(what: str) -> Iterator[None]:
         if isinstance(error, SyntaxError) and error.filename:
             where = f"{error.filename}:{error.lineno}"
         reason = next(iter(str(error).splitlines()), "")
-        raise UsageError(f"{what}: {type(error).__name__}: {reason}", where=where) from error
+        told = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+        raise UsageError(f"{what}: {told}", where=where) from error
 
 
 def _is_users(filename: str) -> bool:

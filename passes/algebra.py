@@ -27,7 +27,7 @@ RTOL = 1e-6
 # Powers of ten that a float is sure to hold.
 _DIGITS = 300
 
-_CASTS = frozenset(
+CASTS = frozenset(
     "aten._to_copy.default aten.to.dtype aten.to.dtype_layout aten.to.other aten.type_as.default aten.float.default "
     "aten.half.default aten.alias.default aten.clone.default aten.contiguous.default".split()
 )
@@ -45,7 +45,7 @@ def maker(operand: Operand) -> Op | None:
 
 def uncast(value: Value) -> Value:
     """``value`` before casts from float to float and copies."""
-    while (op := value.op) is not None and op.name in _CASTS:
+    while (op := value.op) is not None and op.name in CASTS:
         source = op.value("self")
         if not (source.tensor.dtype.is_float and value.tensor.dtype.is_float):
             break

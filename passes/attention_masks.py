@@ -27,9 +27,9 @@ hides nothing goes. What depends on inputs is made of ops that equal layers shar
 
 A hidden score is 40000 lower instead of minus infinity or float32's lowest number: float16 holds the
 sum, and the exponential is 0 as long as scores differ by less than 39000. Queries that see no key
-give zeros where torch does, that is for bool masks and constant -inf, and the mean of all values for
-other floats, as torch does for numbers as low as float32's lowest, but not for computed -inf. Where a
-bool mask is of the keys alone, an input of padding only, they attend by their scores.
+give zeros where torch does, that is for bool masks and -inf, and the mean of all values for numbers as
+low as float32's lowest. Where a computed mask is of the keys alone, an input of padding only, they
+attend by their scores.
 """
 
 from __future__ import annotations
@@ -62,11 +62,24 @@ mask = tensor("mask")
 _SCORES = {"query": (-4.0, 4.0), "key": (-4.0, 4.0)}
 # Scores as large as this are lost beside a number whose last digit is worth as much.
 _LOST = 8.0
+# A query that sees a key has a number above this in its row of a mask that ends at -40000.
+_VISIBLE = HIDDEN / 2
 
 
 @rewrite(nn.attention(query, key, values, mask, rest))
 def drop_true(op: Op, mask: Value) -> Value:
-    """A condition that always holds does not hide a key."""
+    """A condition that always holds does not hide a key.
+
+    %q: f32[1,2,4,8], %k: f32[1,2,7,8], %v: f32[1,2,7,8], %mask: bool[1,1,1,7]
+    %true = aten.ones.default() {size=[4, 7], dtype=bool}
+    %1 = aten.bitwise_and.Tensor(%mask, %true)
+    %y = nn.attention(%q, %k, %v, %1)
+        ->
+    %1 = aten._to_copy.default(%mask) {dtype=f32}
+    %2 = aten.sub.Tensor(%1, 1.0)
+    %3 = aten.mul.Tensor(%2, 40000.0)
+    %y = nn.attention(%q, %k, %v, %3)
+    """
     narrow = _without_true(mask)
     if narrow is mask:
         reject("no side of the mask is always true")
@@ -79,8 +92,8 @@ def _without_true(value: Value) -> Value:
     """``value`` without sides of a conjunction that are true everywhere."""
     while (op := value.op) is not None and op.defn.root in ("bitwise_and", "logical_and", "__and__"):
         sides = [op.operand("self"), op.operand("other")] if value.tensor.dtype is DType.BOOL else []
-        other = next((b for a, b in (sides, sides[::-1]) if uniform(a) is True), None) if sides else None
-        if not isinstance(other, Value):
+        other = next((b for a, b in (sides, sides[::-1]) if uniform(a) == 1), None) if sides else None
+        if not isinstance(other, Value) or other.tensor.dtype is not DType.BOOL:
             break
         value = other
     return value
@@ -88,7 +101,14 @@ def _without_true(value: Value) -> Value:
 
 @rewrite(nn.attention(query, key, values, rest), domain=_SCORES)
 def constant_mask(op: Op, ctx: Context, opts: StaticAttentionMask) -> Value:
-    """A constant mask, and what causal attention hides, as one weight that is added; or none."""
+    """A constant mask, causal or given, is one weight that is added; or none.
+
+    %q: f32[1,2,4,8], %k: f32[1,2,4,8], %v: f32[1,2,4,8]
+    %y = nn.attention(%q, %k, %v) {causal=true}
+        ->
+    %1 = weight "y.mask" : f32[1,1,4,4]
+    %y = nn.attention(%q, %k, %v, %1)
+    """
     given = op.operand("mask")
     if given is not None and not (isinstance(given, Value) and given.is_constant):
         reject("the mask depends on inputs")
@@ -209,7 +229,20 @@ def _masked(op: Op, mask: Value | None, scoring: Value | None = None) -> Value:
 
 @rewrite(nn.attention(query, key, values, mask, rest), domain=_SCORES)
 def causal_and_computed(op: Op, mask: Value, ctx: Context) -> Value:
-    """What causal attention hides becomes part of a mask that depends on inputs."""
+    """What causal attention hides becomes part of a mask that depends on inputs.
+
+    %q: f32[1,2,4,8], %k: f32[1,2,4,8], %v: f32[1,2,4,8], %mask: bool[1,1,1,4]
+    %y = nn.attention(%q, %k, %v, %mask) {causal=true}
+        ->
+    %1 = weight "y.seen" : bool[4,4]
+    %2 = aten.bitwise_and.Tensor(%mask, %1)
+    %3 = aten._to_copy.default(%2) {dtype=f32}
+    %4 = aten.sub.Tensor(%3, 1.0)
+    %5 = aten.mul.Tensor(%4, 40000.0)
+    %6 = nn.attention(%q, %k, %v, %5)
+    %7 = aten.amax.default(%3) {dim=[-1], keepdim=true}
+    %y = aten.mul.Tensor(%6, %7)
+    """
     import torch
 
     if not op.attr("causal") or mask.is_constant:
@@ -226,7 +259,18 @@ def causal_and_computed(op: Op, mask: Value, ctx: Context) -> Value:
 
 @rewrite(nn.attention(query, key, values, mask, rest), domain=_SCORES)
 def computed_mask(op: Op, mask: Value) -> Value:
-    """A bool mask that differs between queries is added; those that see no key give zeros."""
+    """A bool mask by query is added; queries that see no key give zeros.
+
+    %q: f32[1,2,4,8], %k: f32[1,2,7,8], %v: f32[1,2,7,8], %mask: bool[1,1,4,7]
+    %y = nn.attention(%q, %k, %v, %mask)
+        ->
+    %1 = aten._to_copy.default(%mask) {dtype=f32}
+    %2 = aten.sub.Tensor(%1, 1.0)
+    %3 = aten.mul.Tensor(%2, 40000.0)
+    %4 = nn.attention(%q, %k, %v, %3)
+    %5 = aten.amax.default(%1) {dim=[-1], keepdim=true}
+    %y = aten.mul.Tensor(%4, %5)
+    """
     _reject_other_than_bool(op, mask)
     if not _rows_differ(mask):
         reject("the mask is of keys alone")
@@ -238,7 +282,16 @@ def computed_mask(op: Op, mask: Value) -> Value:
 # A bool is drawn true as often as the middle of its range says: some key is left nearly always.
 @rewrite(nn.attention(query, key, values, mask, rest), domain={**_SCORES, "mask": (0.96, 1.0)})
 def padding_mask(op: Op, mask: Value, ctx: Context) -> Value:
-    """A bool mask of keys, alike for all queries, is added."""
+    """A bool mask of keys, alike for all queries, is added.
+
+    %q: f32[1,2,4,8], %k: f32[1,2,7,8], %v: f32[1,2,7,8], %mask: bool[7]
+    %y = nn.attention(%q, %k, %v, %mask)
+        ->
+    %1 = aten._to_copy.default(%mask) {dtype=f32}
+    %2 = aten.sub.Tensor(%1, 1.0)
+    %3 = aten.mul.Tensor(%2, 40000.0)
+    %y = nn.attention(%q, %k, %v, %3)
+    """
     _reject_other_than_bool(op, mask)
     if _rows_differ(mask):
         reject("the mask differs between queries")
@@ -266,65 +319,127 @@ def _added(seen: Value, number: float = HIDDEN) -> Value:
 
 
 @rewrite(nn.attention(query, key, values, mask, rest), domain={**_SCORES, "mask": (-1e3, 1e3)})
-def bounded_mask(op: Op, mask: Value) -> Value:
-    """A computed mask that may hold -inf, or what float16 does not, ends at -40000."""
+def bounded_mask(op: Op, query: Value, mask: Value) -> Value:
+    """A computed mask that may hold -inf, or what float16 does not, ends at -40000.
+
+    Queries that see no key give zeros where -inf hides them all, and the mean of the values where other
+    numbers do: there scores do not count.
+
+    %q: f32[1,2,4,8], %k: f32[1,2,7,8], %v: f32[1,2,7,8], %mask: f32[1,1,4,7]
+    %y = nn.attention(%q, %k, %v, %mask)
+        ->
+    %1 = aten.clamp_min.default(%mask) {min=-40000.0}
+    %2 = aten.amax.default(%1) {dim=[-1], keepdim=true}
+    %3 = aten.gt.Scalar(%2) {other=-20000.0}
+    %4 = aten._to_copy.default(%3) {dtype=f32}
+    %5 = aten.mul.Tensor(%q, %4)
+    %6 = nn.attention(%5, %k, %v, %1)
+    %7 = aten.amax.default(%mask) {dim=[-1], keepdim=true}
+    %8 = aten.gt.Scalar(%7) {other=-inf}
+    %9 = aten._to_copy.default(%8) {dtype=f32}
+    %y = aten.mul.Tensor(%6, %9)
+    """
     if not mask.tensor.dtype.is_float or mask.is_constant or op.attr("causal"):
         reject("the mask is not a float that depends on inputs")
-    if lowest(mask) >= LEAST:
+    least = lowest(mask)
+    if least >= LEAST:
         reject("the mask holds no such number")
     bounded = aten.clamp_min.default(mask, HIDDEN)
     if not _rows_differ(mask):
         return rebuild(op, mask=bounded)
-    return rebuild(op, mask=bounded, query=_scoring(op.value("query"), bounded))
+    seen = _seen(bounded, query.tensor.dtype)
+    if least == -math.inf and lowest(mask, infinite=False) > _VISIBLE:
+        return aten.mul.Tensor(rebuild(op, mask=bounded), seen)
+    result = rebuild(op, mask=bounded, query=aten.mul.Tensor(query, seen))
+    return result if least > -math.inf else aten.mul.Tensor(result, _seen(mask, query.tensor.dtype, -math.inf))
 
 
-def _scoring(query: Value, mask: Value) -> Value:
-    """The queries, 0 where the mask hides all keys: there scores do not count beside a number so low."""
-    return aten.mul.Tensor(query, _gate(mask, query.tensor.dtype))
+def _seen(mask: Value, dtype: DType, number: float = _VISIBLE) -> Value:
+    """1 for each query that has a key above ``number``, 0 for the others."""
+    return in_dtype(aten.gt.Scalar(aten.amax.default(mask, (-1,), keepdim=True), number), dtype)
 
 
-def _gate(mask: Value, dtype: DType) -> Value:
-    """1 for each query that sees a key, 0 for the others."""
-    return in_dtype(aten.gt.Scalar(aten.amax.default(mask, (-1,), keepdim=True), HIDDEN / 2), dtype)
-
-
-def _not_scoring(query: Value, mask: Value) -> Value | None:
-    """The queries that :func:`_scoring` took for this mask; None when it did not."""
-    if query.op is None or query.op.name != "aten.mul.Tensor":
-        return None
-    at = query.op.operand("other")
+def _by_seen(product: Op | None, mask: Value) -> bool:
+    """Whether an op multiplies by :func:`_seen` of this mask."""
+    if product is None or product.name != "aten.mul.Tensor":
+        return False
+    at = product.operand("other")
     for name in ("aten._to_copy.default", "aten.gt.Scalar", "aten.amax.default"):
         if not isinstance(at, Value) or at.op is None or at.op.name != name:
-            return None
+            return False
         at = at.op.operand("self")
-    return query.op.value("self") if at is mask else None
+    return at is mask
 
 
-_MOVES = VIEWS | PERMUTES | {"aten.expand.default", "aten.repeat.default", "aten.slice.Tensor"}
-_REACH = 24
+_bounded = nn.attention(query, key, values, aten.clamp_min.default(mask, rest), rest)
 
 
-@rewrite(nn.attention(query, key, values, aten.clamp_min.default(mask, rest), rest), domain=_SCORES)
-def finite_mask(op: Op, mask: Value) -> Value:
-    """What a bounded mask is made of is finite itself; its bound goes where nothing is lower any more."""
-    bound = op.value("mask").op
-    assert bound is not None
-    if bound.attr("min") != HIDDEN:
+@rewrite(_bounded, domain=_SCORES)
+def finite_mask(op: Op, query: Value, mask: Value) -> Value:
+    """Choices inside a bounded mask are finite themselves; a bound not needed goes.
+
+    %q: f32[1,2,4,8], %k: f32[1,2,7,8], %v: f32[1,2,7,8], %keep: bool[1,1,1,7]
+    %1 = aten.where.Scalar(%keep) {self=0.0, other=-3.4028234663852886e38}
+    %y = nn.attention(%q, %k, %v, %1)
+        ->
+    %1 = aten._to_copy.default(%keep) {dtype=f32}
+    %2 = aten.sub.Tensor(%1, 1.0)
+    %3 = aten.mul.Tensor(%2, 40000.0)
+    %y = nn.attention(%q, %k, %v, %3)
+    """
+    bounded = op.value("mask")
+    if any(_by_seen(user, bounded) for user in op.result.users):
+        reject("the queries that see no key are told by the same mask")
+    finite = _without_choices(bounded, mask)
+    if query.op is None or not _by_seen(query.op, bounded):
+        return rebuild(op, mask=finite)
+    seen = _seen(finite, query.tensor.dtype)
+    if finite.op is not None and finite.op.defn.root == "add":
+        # What is added to the low number does not count beside it either.
+        finite = aten.mul.Tensor(finite, seen)
+    return rebuild(op, mask=finite, query=aten.mul.Tensor(query.op.value("self"), seen))
+
+
+@rewrite(aten.mul.Tensor(_bounded.named("attended"), rest), domain=_SCORES)
+def finite_mask_of_seen(op: Op, attended: Value, mask: Value) -> Value:
+    """As finite_mask, where the mask also tells which queries see no key.
+
+    %q: f32[1,2,4,8], %k: f32[1,2,7,8], %v: f32[1,2,7,8], %keep: bool[1,1,4,7]
+    %1 = aten.where.Scalar(%keep) {self=0.0, other=-inf}
+    %y = nn.attention(%q, %k, %v, %1)
+        ->
+    %1 = aten._to_copy.default(%keep) {dtype=f32}
+    %2 = aten.sub.Tensor(%1, 1.0)
+    %3 = aten.mul.Tensor(%2, 40000.0)
+    %4 = nn.attention(%q, %k, %v, %3)
+    %5 = aten.amax.default(%3) {dim=[-1], keepdim=true}
+    %6 = aten.gt.Scalar(%5) {other=-20000.0}
+    %7 = aten._to_copy.default(%6) {dtype=f32}
+    %y = aten.mul.Tensor(%4, %7)
+    """
+    assert attended.op is not None
+    bounded = attended.op.value("mask")
+    if not _by_seen(op, bounded):
+        reject("it is multiplied by something else")
+    finite = _without_choices(bounded, mask)
+    return aten.mul.Tensor(rebuild(attended.op, mask=finite), _seen(finite, attended.tensor.dtype))
+
+
+def _without_choices(bounded: Value, mask: Value) -> Value:
+    """``bounded``, which is ``mask`` with our bound, with choices between 0 and a low number as products."""
+    assert bounded.op is not None
+    if bounded.op.attr("min") != HIDDEN:
         reject("the bound is the model's own")
     found = _finite(mask, _REACH, {})
     if found is mask:
         reject("no choice between numbers is part of the mask")
     if found.rank == 0 or found.tensor.shape[-1] != mask.tensor.shape[-1]:
         reject("the condition does not lie along the keys")
-    finite = found if lowest(found) >= LEAST else aten.clamp_min.default(found, HIDDEN)
-    plain = _not_scoring(op.value("query"), op.value("mask"))
-    if plain is None:
-        return rebuild(op, mask=finite)
-    gate = _gate(finite, plain.tensor.dtype)
-    if finite.op is not None and finite.op.defn.root == "add":
-        # What is added to the low number does not count beside it either.
-        finite = aten.mul.Tensor(finite, gate)
-    return rebuild(op, mask=finite, query=aten.mul.Tensor(plain, gate))
+    return found if lowest(found) >= LEAST else aten.clamp_min.default(found, HIDDEN)
+
+
+_MOVES = VIEWS | PERMUTES | {"aten.expand.default", "aten.repeat.default", "aten.slice.Tensor"}
+_REACH = 24
 
 
 def _finite(value: Value, reach: int, memo: dict[tuple[Value, int], Value]) -> Value:
@@ -386,6 +501,7 @@ RULES: list[Rule] = [
     padding_mask,
     bounded_mask,
     finite_mask,
+    finite_mask_of_seen,
 ]
 
 
@@ -395,7 +511,7 @@ class StaticAttentionMask(Pass):
     """Fold masks of attention into one finite weight, or one sum all layers share.
 
     Attributes:
-        budget: the largest constant mask in bytes that is computed now; others are at emission.
+        budget: the largest constant mask, in bytes, that becomes a weight; a larger one stays an expression.
     """
 
     name = "static-attention-mask"

@@ -2,6 +2,8 @@
 
     %y = nn.interpolate(%x) {size=[10, 10], mode="bicubic"}     %x: f32[1,3,4,4]
         ->
+    %columns = weight "y.columns" : f64[4,10]
+    %rows = weight "y.rows" : f64[10,4]
     %1 = mil.cast(%columns) {dtype="fp32"}
     %2 = mil.matmul(%x, %1)
     %3 = mil.cast(%rows) {dtype="fp32"}
@@ -10,6 +12,7 @@
     ; pass: bicubic{form=convolution}
     %y = nn.interpolate(%x) {size=[4, 16], mode="bicubic"}     %x: f32[1,3,4,8]
         ->
+    %kernel = weight "y.kernel" : f64[3,1,1,8]
     %1 = mil.cast(%kernel) {dtype="fp32"}
     %2 = mil.pad(%x, [0, 0, 0, 0, 0, 0, 2, 2]) {mode="replicate"}
     %y = mil.conv_transpose(%2, %1) {pad=[0, 0, 7, 7], pad_type="custom", strides=[1, 2], groups=3}
@@ -37,7 +40,7 @@ from anec.rewrite import Rule, reject, rewrite
 
 @rewrite(nn.interpolate)
 def by_constant_maps(op: Op, opts: Bicubic, ctx: Context) -> Value:
-    """A product or a convolution along each axis."""
+    """A product with a constant matrix, or a convolution, along each axis."""
     how, x = asked(op), op.value("x")
     if how.mode != "bicubic" and not how.antialias:
         reject(f"{op.attr('mode')} interpolation without antialiasing has an op in Core ML")

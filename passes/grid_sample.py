@@ -5,7 +5,9 @@
     %y = mil.resample(%x, %grid) {sampling_mode="bilinear", padding_mode="constant", padding_value=0.0,
                                   coordinates_mode="normalized_minus_one_to_one", align_corners=false}
 
-What each form is, and which one is chosen, is told in ``lower_to_mil/grid_sample``. A grid that
+A constant grid is a product with the matrix of its weights; where rows depend on y alone and columns on
+x alone (crops, flips, zooms) one along each axis, else one in all where images are small. Images at other
+grids take Core ML's resample, bilinear or nearest; gathers do the rest: bicubic, and volumes. A grid that
 is computed from constants (``affine_grid`` of a constant matrix) is a constant.
 """
 

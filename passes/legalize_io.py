@@ -53,7 +53,7 @@ class LegalizeIo(Pass):
             raise AnecError("float16 inputs and outputs need iOS16", hint="compile with --target iOS16 or later")
         floats = DType.F16 if self.io_dtype == "fp16" else DType.F32
         if not graph.outputs:
-            raise AnecError(f"the function {graph.name} has no output")
+            raise AnecError(f"the function {graph.name} has no output", hint="return a tensor from forward")
         # Outputs first: an input that is also an output gets its own op before its type changes.
         _separate_outputs(graph, ctx)
         legalize_states(graph, ctx)
@@ -67,7 +67,10 @@ class LegalizeIo(Pass):
 
 def _boundary(type_: TensorType, floats: DType, name: str) -> TensorType:
     if type_.rank > MAX_RANK:
-        raise AnecError(f"{name} has rank {type_.rank}; Core ML takes ranks 1 to {MAX_RANK}")
+        hint = "reshape it outside of the model"
+        raise AnecError(f"{name} has rank {type_.rank}; Core ML takes ranks 1 to {MAX_RANK}", hint=hint)
+    if 0 in type_.shape:
+        raise AnecError(f"{name} is {type_}; Core ML has no empty tensors", hint="give an example with numbers in it")
     if type_.dtype.is_complex:
         raise AnecError(f"{name} is {type_.dtype}; Core ML has no complex numbers", hint="use torch.view_as_real")
     dtype = floats if type_.dtype.is_float else DType.I32

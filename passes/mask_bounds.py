@@ -7,10 +7,12 @@ of all its values: a bias that a model computes counts as 0.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 
 from anec.ir.facts import scalar_of
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import Kind
+from anec.ir.weights import Weight
 
 # float16 holds it with a score of up to 25000 beside it, but not two of it: where masks are added, the sum is bounded.
 HIDDEN = -4e4
@@ -27,46 +29,62 @@ _FOLLOWED = frozenset(
 _NUMBERS = frozenset("self other value fill_value".split())
 
 
-def lowest(value: Value, unknown: float = 0.0) -> float:
+def lowest(value: Value, unknown: float = 0.0, *, infinite: bool = True) -> float:
     """The least number ``value`` is made to hold.
 
     Args:
         value: a float mask, of any dialect.
         unknown: what ops count as that are not read.
+        infinite: whether -inf counts where a constant or a choice holds it.
 
     Returns:
         -inf for an input.
     """
-    return _lowest(value, unknown, _REACH, {})
+    return _Reading(unknown, infinite).lowest(value, _REACH)
 
 
-def _lowest(value: Value, unknown: float, reach: int, memo: dict[tuple[Value, int], float]) -> float:
-    """The same with ``reach`` ops to follow; what ops share is read once for each reach."""
-    found = memo.get((value, reach))
-    if found is None:
-        found = memo[value, reach] = _read(value, unknown, reach, memo)
-    return found
+@dataclass(slots=True)
+class _Reading:
+    """One question asked of a mask; what ops share is read once for each number of ops left to follow."""
 
+    unknown: float
+    infinite: bool
+    memo: dict[tuple[Value, int], float] = field(default_factory=dict)
 
-def _read(value: Value, unknown: float, reach: int, memo: dict[tuple[Value, int], float]) -> float:
-    op = value.op
-    if value.weight is not None:
-        return value.weight.extent()[0] if value.weight.data is not None else unknown
-    if op is None or op.defn.root == "log":
-        return -math.inf
-    bound = _bound(op)
-    if bound is not None:
-        return bound
-    if _is_added(op):
-        return HIDDEN
-    if not reach or op.defn.root not in _FOLLOWED:
-        return unknown
-    found = [_lowest(operand, unknown, reach - 1, memo) for operand in op.inputs if operand.tensor.dtype.is_float]
-    found += _numbers(op)
-    if op.defn.root in _SUMS:
-        return sum(min(one, 0.0) for one in found)
-    # A large number hides whatever its sign is: it may be multiplied by -1, or subtracted.
-    return min((one if one < 0 else -one if one >= -LEAST else 0.0 for one in found), default=0.0)
+    def lowest(self, value: Value, reach: int) -> float:
+        found = self.memo.get((value, reach))
+        if found is None:
+            found = self.memo[value, reach] = self.read(value, reach)
+        return found
+
+    def read(self, value: Value, reach: int) -> float:
+        op = value.op
+        if value.weight is not None:
+            return self.of_weight(value.weight)
+        if op is None or op.defn.root == "log":
+            return -math.inf
+        bound = _bound(op)
+        if bound is not None:
+            return bound
+        if _is_added(op):
+            return HIDDEN
+        if not reach or op.defn.root not in _FOLLOWED:
+            return self.unknown
+        found = [self.lowest(operand, reach - 1) for operand in op.inputs if operand.tensor.dtype.is_float]
+        found += [one for one in _numbers(op) if self.infinite or math.isfinite(one)]
+        if op.defn.root in _SUMS:
+            return sum(min(one, 0.0) for one in found)
+        # A large number hides whatever its sign is: it may be multiplied by -1, or subtracted.
+        return min((one if one < 0 else -one if one >= -LEAST else 0.0 for one in found), default=0.0)
+
+    def of_weight(self, weight: Weight) -> float:
+        if weight.data is None:
+            return self.unknown
+        low = weight.extent()[0]
+        if self.infinite or low > -math.inf:
+            return low
+        numbers = weight.tensor()
+        return float(numbers.masked_fill(numbers == -math.inf, math.inf).min())
 
 
 def _bound(op: Op) -> float | None:

@@ -56,7 +56,7 @@ class Precision(Pass):
 
     Attributes:
         min_psnr: what every output keeps in dB against float32, on the example inputs.
-        keep: what stays in float32 in any case, as in ``to-fp16``.
+        keep: what stays in float32 in any case: op types (``softmax``), value names or module paths, with ``*``.
     """
 
     name = "precision"

@@ -49,6 +49,7 @@ class Collector:
         self.config = config
         self.missing: list[str] = []
 
+    @pytest.hookimpl(optionalhook=True)  # xdist's
     def pytest_testnodedown(self, node: Any, error: object) -> None:
         FIRED.update(map(tuple, getattr(node, "workeroutput", {}).get(_KEY, ())))
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from anec import mil, rewrite, var
 from anec.ir.build import Builder
 from anec.ir.graph import Graph, Module, Origin, Value
 from anec.ir.parser import parse_type
@@ -64,3 +65,13 @@ def roots(module: Module) -> list[str]:
 
 
 __all__: Sequence[str] = ["fires", "lines", "module_of", "roots", "run"]
+
+
+def rule(*patterns: Any, name: str | None = None) -> Any:
+    """``rewrite`` for functions of any type."""
+    return rewrite(*patterns, name=name)
+
+
+@rule(mil.softplus(var("x")))
+def soft(x: Value) -> Value:
+    return mil.log(mil.add(mil.exp(x), 1.0))

@@ -90,6 +90,13 @@ def _by_hand(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return exponentials / exponentials.sum(-1, keepdim=True) @ v
 
 
+def _blended(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Scores times 0 or 1, and a low number beside them, as in GPT."""
+    kept = torch.ones(LENGTH, KEYS).tril(1)
+    scores = q @ k.mT / math.sqrt(SIZE) * kept + -1e4 * (1 - kept)
+    return (scores + torch.linspace(-1, 1, KEYS)).softmax(-1) @ v
+
+
 def _windows(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Windows in the batch with a mask each, as in Swin: scores are viewed to add it, and back."""
     q, k, v = (x.repeat(3, 1, 1, 1) for x in (q, k, v))
@@ -116,6 +123,24 @@ def _one_query(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return _plain(q[:, :, :1], k, v)
 
 
+def _learned(*shape: int) -> Tensor:
+    return torch.sin(torch.arange(math.prod(shape), dtype=torch.float32)).view(shape)
+
+
+def _memory(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Keys and values that are weights."""
+    return _plain(q, _learned(1, HEADS, KEYS, SIZE), _learned(1, HEADS, KEYS, SIZE) * 2)
+
+
+def _constant_keys(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return _plain(q, _learned(1, HEADS, KEYS, SIZE), v)
+
+
+def _learned_queries(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """As the latents of a resampler, or the queries of a detector."""
+    return _plain(_learned(1, HEADS, LENGTH, SIZE).expand(q.shape[0], -1, -1, -1), k, v)
+
+
 SPELLINGS: dict[str, Spelling] = {
     "plain": _plain,
     "scaled_first": _scaled_first,
@@ -131,10 +156,14 @@ SPELLINGS: dict[str, Spelling] = {
     "normalized": _normalized,
     "two_biases": _two_biases,
     "by_hand": _by_hand,
+    "blended": _blended,
     "windows": _windows,
     "five_axes": _five_axes,
     "decomposed_bias": _decomposed_bias,
     "one_query": _one_query,
+    "memory": _memory,
+    "constant_keys": _constant_keys,
+    "learned_queries": _learned_queries,
 }
 
 
@@ -172,6 +201,11 @@ def _scaled_keys(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.softmax(q @ k.mT * torch.linspace(0, 1, KEYS), -1) @ v
 
 
+def _layers(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Two layers of weights with a softmax between them."""
+    return torch.softmax(q @ _learned(SIZE, KEYS), -1) @ _learned(KEYS, SIZE)
+
+
 # Not attention, and what the near miss says, if it is near.
 OTHERS: dict[str, tuple[Spelling, str]] = {
     "linear": (_linear, ""),
@@ -181,6 +215,7 @@ OTHERS: dict[str, tuple[Spelling, str]] = {
     "sinks": (_sinks, "as with a sink"),
     "bias_in_softcap": (_bias_in_softcap, "inside of the softcap"),
     "little_hidden": (_little_hidden, "does not hide a score"),
+    "layers": (_layers, "a layer of weights"),
     "scaled_keys": (_scaled_keys, "along the keys"),
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 
@@ -48,3 +50,33 @@ def calibrate(model: torch.nn.Module, *args: torch.Tensor) -> torch.nn.Module:
             norm.running_var += norm.running_mean.square()
             norm.running_mean *= 0.5
     return model.eval()
+
+
+def clear_choices(model: torch.nn.Module, draw: Any, batch: int, tries: int = 64) -> torch.Tensor:
+    """Of random inputs of batch 1 those whose top k scores lie farthest apart, as one batch.
+
+    Random scores nearly tie: the few largest of 84 are often nearer to each other than float16 can
+    tell, and which of them a right program picks is then as open as the order it gives them.
+    """
+    found: list[tuple[float, torch.Tensor]] = []
+    margins: list[float] = []
+    topk = torch.topk
+
+    def watched(scores: torch.Tensor, k: int, *args: Any, **kwargs: Any) -> Any:
+        chosen = topk(scores, k, *args, **kwargs)
+        ordered = topk(scores, min(k + 1, scores.shape[-1])).values
+        margins.append(float((ordered[..., :-1] - ordered[..., 1:]).min() / scores.std()))
+        return chosen
+
+    torch.topk = watched
+    try:
+        for _ in range(tries):
+            x = draw()
+            margins.clear()
+            with torch.no_grad():
+                model(x)
+            found.append((min(margins), x))
+    finally:
+        torch.topk = topk
+    found.sort(key=lambda entry: -entry[0])
+    return torch.cat([x for _, x in found[:batch]])

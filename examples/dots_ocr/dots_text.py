@@ -2,6 +2,8 @@
 
     anec compile examples/dots_ocr/dots_text.py:tiny -o text.mlpackage
     anec compile examples/dots_ocr/dots_text.py:full -o text.mlpackage
+
+Needs transformers: pip install "transformers>=5"
 """
 
 from __future__ import annotations

@@ -130,6 +130,8 @@ def main() -> int:
     parser.add_argument("--precision", choices=["fp16", "fp32"], default="fp16")
     parser.add_argument("--packages", type=Path, default=Path("build/easyocr"), help="where the packages lie")
     options = parser.parse_args()
+    if not Path(options.image).is_file():
+        parser.error(f"there is no picture {options.image}")
     packages = compile_packages(options.packages, options.precision)
     expected = with_pytorch(options.image)
     found = with_packages(packages, options.image)

@@ -5,6 +5,7 @@
 A small llama with random weights and transformers' StaticCache is compiled, saved and loaded again.
 Then both decode the same tokens: the package one token at a time with its states, PyTorch the whole
 sequence each time without a cache. Exits with 1 when the tokens differ.
+Needs transformers: pip install "transformers>=5"
 """
 
 from __future__ import annotations

@@ -30,7 +30,11 @@ _exp, _exp_minus = aten.exp.default(x), aten.exp.default(aten.neg.default(x))
 
 @rewrite(any_of(aten.log.default(aten.add.Tensor(_exp, 1)), aten.log1p.default(_exp)), domain=_DOMAIN)
 def softplus(x: Value) -> Value:
-    """The logarithm of 1 + exp(x)."""
+    """The logarithm of 1 + exp(x).
+
+    %1 = aten.exp.default(%x)
+    %y = aten.log1p.default(%1)     ->     %y = nn.softplus(%x) {threshold=40.0}
+    """
     return nn.softplus(x, threshold=_THRESHOLD)
 
 
@@ -39,7 +43,7 @@ _curve = nn.softplus(aten.mul.Tensor(x, beta), beta=1.0, threshold=var("threshol
 
 @rewrite(any_of(aten.mul.Tensor(_curve, constant("scale")), aten.div.Tensor(_curve, constant("scale"))))
 def softplus_of_beta(op: Op, x: Value, beta: Value, scale: Value, threshold: float) -> Value:
-    """The same of beta x, divided by beta.
+    """Softplus of beta x, divided by beta.
 
     %1 = aten.mul.Tensor(%x, 2.0)
     %2 = nn.softplus(%1)
@@ -61,7 +65,12 @@ def softplus_of_beta(op: Op, x: Value, beta: Value, scale: Value, threshold: flo
     domain=_DOMAIN,
 )
 def sigmoid(x: Value) -> Value:
-    """One over 1 + exp(-x), or exp(x) over 1 + exp(x)."""
+    """One over 1 + exp(-x), or exp(x) over 1 + exp(x).
+
+    %1 = aten.exp.default(%x)
+    %2 = aten.add.Tensor(%1, 1)
+    %y = aten.div.Tensor(%1, %2)     ->     %y = aten.sigmoid.default(%x)
+    """
     return aten.sigmoid.default(x)
 
 

@@ -58,7 +58,14 @@ def _named(value: Value, *names: str) -> Op | None:
 
 @rewrite(_PRODUCTS)
 def gelu(op: Op) -> Value:
-    """By erf, x / 2 * (1 + erf(x / sqrt(2))), or by tanh(sqrt(2 / pi) * (x + 0.044715 x^3))."""
+    """By erf, x / 2 * (1 + erf(x / sqrt(2))), or by tanh(sqrt(2 / pi) * (x + 0.044715 x^3)).
+
+    %1 = aten.mul.Tensor(%x, 0.7071067811865476)
+    %2 = aten.erf.default(%1)
+    %3 = aten.mul.Tensor(%2, 0.5)
+    %4 = aten.add.Tensor(%3, 0.5)
+    %y = aten.mul.Tensor(%x, %4)                     ->     %y = nn.gelu(%x) {approximate="none"}
+    """
     for factor in _curves(op):
         read = line(factor.value)
         curve = _named(read.base, "aten.erf.default", "aten.tanh.default")
@@ -127,7 +134,11 @@ def _logistic(factor: Factor) -> tuple[Value | None, float]:
 
 @rewrite(_PRODUCTS)
 def hard_swish(op: Op) -> Value:
-    """The product x * relu6(x + 3) / 6, or x * hard_sigmoid(x)."""
+    """The product x * relu6(x + 3) / 6, or x * hard_sigmoid(x).
+
+    %1 = nn.hard_sigmoid(%x) {alpha=0.16666666666666666, beta=0.5}
+    %y = aten.mul.Tensor(%x, %1)                                       ->     %y = nn.hard_swish(%x)
+    """
     for factor in _curves(op):
         kept = bounded(factor.value) if factor.exponent == 1 else None
         inner = _named(factor.value, "nn.hard_sigmoid")

@@ -22,6 +22,7 @@ from anec.dialects import aten, nn
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import Operand
 from anec.passes.algebra import close, line, lines, maker, number, product, same, second, uncast
+from anec.passes.common import uniform
 from anec.rewrite import Rule, any_of, constant, reject, rest, rewrite, var
 
 x = var("x")
@@ -47,13 +48,19 @@ def bounded(value: Value) -> tuple[Value, float, float] | None:
     )
 )
 def clamp(op: Op, x: Operand, low: Operand, high: Operand) -> Value:
-    """A maximum and a minimum with numbers."""
-    least, most = number(low), number(high)
+    """A maximum and a minimum with numbers.
+
+    %low = aten.full.default() {size=[], fill_value=0.0}
+    %high = aten.full.default() {size=[], fill_value=6.0}
+    %1 = aten.maximum.default(%x, %low)
+    %y = aten.minimum.default(%1, %high)                      ->     %y = aten.clamp.default(%x) {min=0.0, max=6.0}
+    """
+    least, most = (uniform(uncast(bound) if isinstance(bound, Value) else bound) for bound in (low, high))
     if not isinstance(x, Value) or x.type != op.result.type or not x.tensor.dtype.is_float:
         reject("the type changes")
     if least is None or most is None or not least < most:
         reject("the bounds are no numbers, one below the other")
-    return aten.clamp.default(x, min=least, max=most)
+    return aten.clamp.default(x, min=float(least), max=float(most))
 
 
 _ENDS = (*(aten.resolve(f"{name}.default")(rest) for name in _CLAMPS), aten.mul.Tensor(rest), aten.div.Tensor(rest))
@@ -61,7 +68,12 @@ _ENDS = (*(aten.resolve(f"{name}.default")(rest) for name in _CLAMPS), aten.mul.
 
 @rewrite(any_of(*_ENDS))
 def hard_sigmoid(op: Op) -> Value:
-    """A line between 0 and 1; the bounds may be 0 and 6, and a sixth be taken behind."""
+    """A line between 0 and 1; the bounds may be 0 and 6, and a sixth be taken behind.
+
+    %1 = aten.mul.Tensor(%x, 0.2)
+    %2 = aten.add.Tensor(%1, 0.5)
+    %y = aten.clamp.default(%2) {min=0, max=1}     ->     %y = nn.hard_sigmoid(%x) {alpha=0.2, beta=0.5}
+    """
     found = hard_line(op.result)
     if found is None:
         reject("it is no line between 0 and 1")
@@ -109,7 +121,12 @@ def _slope(x: Value, below: Value) -> float | None:
 
 @rewrite(any_of(_CHOICE, aten.maximum.default(var("left"), var("right"))))
 def leaky_relu(op: Op, condition: Operand, left: Operand, right: Operand) -> Value:
-    """X above 0 and a multiple of it below: by a choice, or as the larger of both."""
+    """X above 0 and a multiple of it below: by a choice, or as the larger of both.
+
+    %1 = aten.gt.Scalar(%x) {other=0}
+    %2 = aten.mul.Tensor(%x, 0.1)
+    %y = aten.where.self(%1, %x, %2)      ->     %y = aten.leaky_relu.default(%x) {negative_slope=0.1}
+    """
     if op.defn.root == "where":
         found, below = _sides(condition, left, right)
         slope = _slope(found, below)
@@ -128,7 +145,14 @@ def leaky_relu(op: Op, condition: Operand, left: Operand, right: Operand) -> Val
 
 @rewrite(_CHOICE)
 def elu(op: Op, condition: Operand, left: Operand, right: Operand) -> Value:
-    """X above 0, and alpha (exp(x) - 1) below."""
+    """X above 0, and alpha (exp(x) - 1) below.
+
+    %1 = aten.le.Scalar(%x) {other=0}
+    %2 = aten.exp.default(%x)
+    %3 = aten.sub.Tensor(%2, 1)
+    %4 = aten.mul.Tensor(%3, 1.5)
+    %y = aten.where.self(%1, %4, %x)      ->     %y = aten.elu.default(%x) {alpha=1.5}
+    """
     found, below = _sides(condition, left, right)
     read = line(below)
     curve = read.base.op

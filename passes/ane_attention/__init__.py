@@ -40,8 +40,11 @@ minus infinity, and the mean of all values for a finite mask beyond -40000, as t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
+from anec.ane.limits import limits_of
 from anec.dialects import nn
+from anec.errors import UsageError
 from anec.ir.graph import Op, Value
 from anec.passes.ane_attention.heads import split_attention
 from anec.pipeline.base import Close, Context, Pass
@@ -52,7 +55,8 @@ from anec.rewrite import rewrite
 @rewrite(nn.attention)
 def split_heads(op: Op, ctx: Context, opts: AneAttention) -> Value:
     """One product a head over (B, C, 1, S), keys on axis 1."""
-    return split_attention(op, ctx, opts.heads, opts.chunk)
+    together, rows = (0 if given == "auto" else given for given in (opts.heads, opts.chunk))
+    return split_attention(op, ctx, together, rows, limits_of(opts.generation).working_set)
 
 
 @register
@@ -61,8 +65,12 @@ class AneAttention(Pass):
     """Split attention into heads over (B, C, 1, S), softmax on the channel axis.
 
     Attributes:
-        heads: how many heads share a softmax; 0 takes as many as fit the working set of 2 MB.
-        chunk: how many queries are taken at a time; 0 takes as many as fit the working set.
+        heads: how many heads share a softmax; auto takes as many as fit the working set.
+        chunk: how many queries are taken at a time; auto takes as many as fit the working set.
+        generation: whose working set, ``M1`` to ``M5`` or an iPhone chip.
+
+    Raises:
+        UsageError: a number below 1, or an unknown generation.
     """
 
     name = "ane-attention"
@@ -71,5 +79,14 @@ class AneAttention(Pass):
     fidelity = Close(rtol=1e-6, atol=1e-9)
     dialects = frozenset({"nn"})
 
-    heads: int = 0
-    chunk: int = 0
+    heads: int | Literal["auto"] = "auto"
+    chunk: int | Literal["auto"] = "auto"
+    generation: str = "M1"
+
+    def __post_init__(self) -> None:
+        # 0 said auto once.
+        self.heads, self.chunk = self.heads or "auto", self.chunk or "auto"
+        for option, given in (("heads", self.heads), ("chunk", self.chunk)):
+            if given != "auto" and given < 1:
+                raise UsageError(f"{self.name}{{{option}={given}}}: it is auto, or at least 1")
+        limits_of(self.generation)

@@ -17,8 +17,6 @@ from anec.pipeline.base import Context
 from anec.rewrite import reject
 
 _EQUATION = "nchw,nwhu->nchu"
-# Rule B63: one live operand of more than this leaves the working set (M1).
-_WORKING_SET = 2 << 20
 # Rule B55: time to compile grows faster than the number of ops.
 _MOST_EINSUMS = 256
 _CHUNK = 64
@@ -52,7 +50,7 @@ class Sizes:
         return found
 
 
-def split_attention(op: Op, ctx: Context, together: int, rows: int) -> Value:
+def split_attention(op: Op, ctx: Context, together: int, rows: int, working_set: int) -> Value:
     """The result of an ``nn.attention``.
 
     Args:
@@ -60,6 +58,7 @@ def split_attention(op: Op, ctx: Context, together: int, rows: int) -> Value:
         ctx: the pass's context.
         together: how many heads share a softmax; 0 takes as many as fit the working set.
         rows: how many queries are taken at a time; 0 takes as many as fit the working set.
+        working_set: the bytes of one operand that stays on the chip (rule B63).
 
     Raises:
         Reject: an operand has a symbolic size, another rank than 3 or 4, or is broadcast.
@@ -67,12 +66,13 @@ def split_attention(op: Op, ctx: Context, together: int, rows: int) -> Value:
     query, key, values = operands(op)
     sizes = Sizes.of(query, key, values)
     mask = mask_of(op, ctx, sizes.length, sizes.keys, query.tensor.dtype)
+    query, mask = _ungated(query, mask) if not op.attr("softcap") else (query, mask)
     queries = _scaled(op, _channels(query), sizes)
     if mask.scoring is not None and mask.scoring.shape[2] == 1:
         queries = mil.mul(queries, mask.scoring)
     # Keys are turned once, in front of the split.
     key_heads, value_heads = _split(_rows(key), sizes.groups, 3), _split(_channels(values), sizes.groups, 1)
-    chunks, together = _plan(sizes, together, rows)
+    chunks, together = _plan(sizes, together, rows, working_set)
     softcap = op.attr("softcap")
     assert isinstance(softcap, (int, float))
     parts: list[Value] = []
@@ -113,6 +113,18 @@ def operands(op: Op) -> list[Value]:
         reshaped(value(tensor, dtype), (tensor.shape[0], *(1,) * (4 - tensor.rank), *tensor.shape[1:]))
         for tensor in tensors
     ]
+
+
+def _ungated(query: Value, mask: Mask) -> tuple[Value, Mask]:
+    """Queries without a factor for each head and query: scores, which lie head by head, take it as well."""
+    if query.op is None or query.op.name != "aten.mul.Tensor":
+        return query, mask
+    inner, gate = query.op.operand("self"), query.op.operand("other")
+    if not (isinstance(inner, Value) and isinstance(gate, Value) and inner.type == query.type):
+        return query, mask
+    if gate.rank != query.rank or gate.shape[1] == 1 or gate.shape[-1] != 1:
+        return query, mask
+    return inner, mask.scored(value(gate, query.tensor.dtype))
 
 
 def _scaled(op: Op, queries: Value, sizes: Sizes) -> Value:
@@ -166,17 +178,17 @@ def _seen(output: Value, mask: Mask, head: int, rows: tuple[int, int]) -> Value:
     return mil.select(part(mask.seeing, (head, head + 1), rows), output, 0.0)
 
 
-def _plan(sizes: Sizes, together: int, rows: int) -> tuple[int, int]:
+def _plan(sizes: Sizes, together: int, rows: int, working_set: int) -> tuple[int, int]:
     """Into how many chunks queries are cut, and how many heads share a softmax."""
     if rows:
         chunks = -(-sizes.length // rows)
     else:
-        fitting = max(_WORKING_SET // (2 * sizes.keys * sizes.batch) // _CHUNK * _CHUNK, _CHUNK)
+        fitting = max(working_set // (2 * sizes.keys * sizes.batch) // _CHUNK * _CHUNK, _CHUNK)
         chunks = min(-(-sizes.length // fitting), max(_MOST_EINSUMS // sizes.heads, 1))
     if together:
         return chunks, min(together, sizes.heads)
     scores = 2 * sizes.batch * sizes.keys * -(-sizes.length // chunks)
-    return chunks, max(1, min(sizes.heads, _WORKING_SET // scores))
+    return chunks, max(1, min(sizes.heads, working_set // scores))
 
 
 def _chunks(query: Value, length: int, count: int) -> list[tuple[Value, tuple[int, int]]]:

@@ -15,7 +15,7 @@ from anec.passes.lower_to_mil.constants import constant
 from anec.passes.lower_to_mil.movement import moved, reshaped
 from anec.passes.lower_to_mil.permutation import Movement
 from anec.passes.lower_to_mil.typing import value
-from anec.passes.mask_bounds import HIDDEN
+from anec.passes.mask_bounds import HIDDEN, LEAST, lowest
 from anec.pipeline.base import Context
 from anec.rewrite import reject
 
@@ -33,6 +33,11 @@ class Mask:
     bias: Value | None = None
     seeing: Value | None = None
     scoring: Value | None = None
+
+    def scored(self, factor: Value) -> Mask:
+        """The mask of scores that are multiplied by a factor [B, H, L, 1] first."""
+        turned = turned_keys(factor)
+        return Mask(self.bias, self.seeing, turned if self.scoring is None else mil.mul(self.scoring, turned))
 
 
 def mask_of(op: Op, ctx: Context, length: int, keys: int, dtype: DType) -> Mask:
@@ -62,25 +67,24 @@ def mask_of(op: Op, ctx: Context, length: int, keys: int, dtype: DType) -> Mask:
 
 
 def _of_bools(mask: Value, ctx: Context, dtype: DType) -> Mask:
-    numbers = value(mask, dtype)
-    bias = _turned(mil.mul(mil.sub(numbers, 1.0), -HIDDEN))
+    numbers = value(turned_keys(mask), dtype)
+    bias = mil.mul(mil.sub(numbers, 1.0), -HIDDEN)
     if empty_rows(mask, ctx) is False:
         return Mask(bias)
-    return Mask(bias, seeing=_turned(value(mil.reduce_max(numbers, axes=(-1,), keep_dims=True), DType.BOOL)))
+    return Mask(bias, seeing=value(mil.reduce_max(numbers, axes=(1,), keep_dims=True), DType.BOOL))
 
 
 def _of_floats(mask: Value, ctx: Context, dtype: DType) -> Mask:
-    numbers, known = value(mask, dtype), ctx.facts.range(mask)
-    if known.finite and known.lower >= HIDDEN:
-        return Mask(_turned(numbers))
-    bias = _turned(mil.maximum(numbers, HIDDEN))
-    highest = mil.reduce_max(numbers, axes=(-1,), keep_dims=True)
+    numbers = value(turned_keys(mask), dtype)
+    if lowest(mask) >= LEAST:
+        return Mask(numbers)
+    highest = mil.reduce_max(numbers, axes=(1,), keep_dims=True)
     seeing = scoring = None
-    if not known.finite and empty_rows(mask, ctx) is not False:
-        seeing = _turned(mil.greater(highest, -math.inf))
+    if not ctx.facts.range(mask).finite and empty_rows(mask, ctx) is not False:
+        seeing = mil.greater(highest, -math.inf)
     if not _scores_count(mask, ctx):
-        scoring = _turned(value(mil.greater_equal(highest, HIDDEN), dtype))
-    return Mask(bias, seeing, scoring)
+        scoring = value(mil.greater_equal(highest, HIDDEN), dtype)
+    return Mask(mil.maximum(numbers, HIDDEN), seeing, scoring)
 
 
 def _scores_count(mask: Value, ctx: Context) -> bool:
@@ -93,7 +97,7 @@ def _scores_count(mask: Value, ctx: Context) -> bool:
     return bool(((highest >= HIDDEN) | (highest == -math.inf)).all())
 
 
-def _turned(mask: Value) -> Value:
+def turned_keys(mask: Value) -> Value:
     """[B, H, L, S] as [B, S, H, L]."""
     return moved(mask, Movement.of(mask.shape).permuted((0, 3, 1, 2)), tuple(mask.shape[axis] for axis in (0, 3, 1, 2)))
 

@@ -57,7 +57,7 @@ class AneLayout(Pass):
         ctx.rewrite(self.rules, opts=self)
         problem = Problem.of(graph)
         chosen = decide(problem)
-        if chosen:
+        if chosen or any(route.is_roundabout for route in problem.routes.values()):
             Rebuilder(graph, ctx, problem, chosen).run()
             remove_dead_ops(graph)
             remove_dead_weights(graph)

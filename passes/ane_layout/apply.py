@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from anec.errors import AnecError
 from anec.ir.graph import Graph, Op, Value
-from anec.passes.ane_layout.cut import squeezed
 from anec.passes.ane_layout.forms import Form, Route, shape_in
+from anec.passes.ane_layout.prices import squeezed
 from anec.passes.ane_layout.problem import Problem
 from anec.passes.ane_layout.transfer import build
 from anec.passes.lower_to_mil.movement import moved
@@ -76,7 +76,8 @@ class Rebuilder:
     def written(self, value: Value) -> Value:
         """``value`` as written."""
         route = self.problem.routes[value]
-        return self._bring(value, route, Form.WRITTEN) if route.root in self.held else value
+        stays = route.root not in self.held and not route.is_roundabout
+        return value if stays else self._bring(value, route, Form.WRITTEN)
 
     def other(self, value: Value, rank: int, form: Form) -> Value:
         """``value`` in another form, broadcast to ``rank`` by axes of size 1."""

@@ -1,15 +1,19 @@
 """The forms a tensor can be held in, and the way from one use of it to another.
 
-    rank    as written      channels first    sequence last
+    rank    as written      channels first    sequence last    rows last
     2       [B, C]          [B, C, 1, 1]
+    2       [S, C]                                             [1, C, 1, S]
     3       [B, S, C]       [B, C, 1, S]
+    3       [H, S, E]                         [1, H, E, S]
+    3       [S, H, E]                                          [1, H, E, S]
     4       [B, H, W, C]    [B, C, H, W]
     4       [B, H, S, E]                      [B, H, E, S]
+    4       [B, S, H, E]                                       [B, H, E, S]
 
 The channels of a sequence model stand last, the Neural Engine wants them on axis 1 and the longest
 axis last (Apple, "Deploying Transformers on the Apple Neural Engine"; rule A07). Heads of attention,
-before they are merged, keep their place: [B, H, E, S] is a view of [B, H E, 1, S]. A tensor of another
-rank has one form. Nothing here builds an op.
+before they are merged, stay in front of their channels: [B, H, E, S] is a view of [B, H E, 1, S]. A tensor
+of another rank has one form. Nothing here builds an op.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ from functools import lru_cache, reduce
 from anec.dialects import mil
 from anec.ir.dims import Dim
 from anec.ir.graph import Op, Value
-from anec.passes.lower_to_mil.permutation import Movement, volume
+from anec.passes.lower_to_mil.permutation import Movement, planned, volume
 
 
 class Form(Enum):
@@ -31,12 +35,14 @@ class Form(Enum):
     WRITTEN = "as written"
     CHANNELS_FIRST = "channels first"
     SEQUENCE_LAST = "sequence last"
+    ROWS_LAST = "rows last"
 
 
 # For each rank, where each axis stands; all forms but the written one are of rank 4.
 _PLACES: dict[Form, dict[int, tuple[int, ...]]] = {
     Form.CHANNELS_FIRST: {2: (0, 1), 3: (0, 3, 1), 4: (0, 2, 3, 1)},
-    Form.SEQUENCE_LAST: {4: (0, 1, 3, 2)},
+    Form.SEQUENCE_LAST: {3: (1, 3, 2), 4: (0, 1, 3, 2)},
+    Form.ROWS_LAST: {2: (3, 1), 3: (3, 1, 2), 4: (0, 3, 1, 2)},
 }
 # How much dearer rows of one element are to make: they fill a 32nd of their memory.
 _EMPTY = 4
@@ -118,6 +124,14 @@ class Route:
         return _movement(self.root.tensor.shape, self.steps, held, wanted)
 
     @property
+    def is_roundabout(self) -> bool:
+        """Whether fewer transposes than are written take the root to its use."""
+        movement = self.movement(Form.WRITTEN, Form.WRITTEN)
+        assert movement is not None
+        permutes = sum(step.perm is not None for step in self.steps)
+        return bool(permutes) and len(planned(self.root.tensor.shape, movement, self.shape)) < permutes
+
+    @property
     def shape(self) -> tuple[Dim, ...]:
         """The shape of the tensor used, as written."""
         return reduce(lambda shape, step: step.shape(shape), self.steps, self.root.tensor.shape)
@@ -172,13 +186,18 @@ def cost(route: Route, held: Form, wanted: Form) -> int:
     size = volume(route.shape)
     assert movement is not None
     assert isinstance(size, int)
-    rows: Dim = _last(shape_in(route.root.tensor.shape, held))
+    at, end = shape_in(route.root.tensor.shape, held), shape_in(route.shape, wanted)
     total = 0
-    for sizes, perm in movement.steps():
-        total += size * ((sizes[-1] != rows) + (1 if perm[-1] == len(perm) - 1 else 2))
-        rows = sizes[perm[-1]]
-    made = _last(shape_in(route.shape, wanted))
-    return total + size * (0 if made == rows else _EMPTY if made == 1 else 1)
+    for sizes, perm in planned(at, movement, end):
+        total += _viewing(at, sizes) + (1 if perm[-1] == len(perm) - 1 else 2)
+        at = tuple(sizes[axis] for axis in perm)
+    return size * (total + _viewing(at, end))
+
+
+def _viewing(shape: Sequence[Dim], wanted: Sequence[Dim]) -> int:
+    """What a view takes for each element."""
+    rows, made = _last(shape), _last(wanted)
+    return 0 if made == rows else _EMPTY if made == 1 else 1
 
 
 def _last(shape: Sequence[Dim]) -> Dim:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from anec.ir.graph import Graph, Op, Value
+from anec.ir.opdef import LayoutKind
 from anec.passes.ane_layout.forms import Form, Route, cost, extended, is_movement
 from anec.passes.ane_layout.transfer import Moving, moving
 
@@ -79,7 +81,7 @@ class Problem:
             maker = self.maker(self.routes[value])
             if maker is not None:
                 ends.setdefault(maker, []).append(value)
-        for members in self._components():
+        for members in self.components(op for op, how in self.movable.items() if len(how.forms) > 1):
             shared = [
                 form for form in self.movable[members[0]].forms if all(form in self.movable[op].forms for op in members)
             ]
@@ -88,9 +90,12 @@ class Problem:
                 best = min(shared, key=lambda form: self._price(members, reached, form))
                 self.form.update(dict.fromkeys(members, best))
 
-    def _components(self) -> list[list[Op]]:
-        """Movable ops with a choice, joined where one uses the other's result as it is."""
-        leader: dict[Op, Op] = {op: op for op, how in self.movable.items() if how.rank == 4}
+    def components(self, ops: Iterable[Op]) -> list[list[Op]]:
+        """Movable ops, joined where one uses the other's result as it is.
+
+        What is broadcast is small: bringing it into another form is cheap, and joins nothing.
+        """
+        leader: dict[Op, Op] = {op: op for op in ops}
 
         def find(op: Op) -> Op:
             while leader[op] is not op:
@@ -101,7 +106,12 @@ class Problem:
         for op in leader:
             for value in used(op):
                 maker = self.routes[value].root.op
-                if maker in leader and not self.routes[value].steps and value.rank == 4:
+                if (
+                    maker in leader
+                    and self.movable[maker].rank == self.movable[op].rank == value.rank
+                    and not self.routes[value].steps
+                    and not _is_broadcast(op, value)
+                ):
                     leader[find(op)] = find(maker)
         groups: dict[Op, list[Op]] = {}
         for op in leader:
@@ -109,7 +119,7 @@ class Problem:
         return list(groups.values())
 
     def _price(self, members: list[Op], reached: list[Value], form: Form) -> int:
-        """What moving data into and out of a component takes, all others being in their other form."""
+        """What moving data into and out of a component takes, each neighbour being as near as it can."""
         inside = set(members)
         total = 0
         for op in members:
@@ -117,17 +127,21 @@ class Problem:
                 route = self.routes[value].broadcast(self.movable[op].rank)
                 maker = self.maker(route)
                 if maker not in inside:
-                    total += cost(route, self.form[maker] if maker else Form.WRITTEN, form)
+                    held = self.movable[maker].forms if maker else ()
+                    total += min(cost(route, at, form) for at in (Form.WRITTEN, *held))
         for value in reached:
             for user in self.written[value]:
                 if user not in inside:
-                    total += cost(self.routes[value], form, self._wanted(user, value))
+                    total += min(cost(self.routes[value], form, at) for at in self._wanted(user, value))
         return total
 
-    def _wanted(self, user: Op | None, value: Value) -> Form:
-        if user is None or user not in self.movable or self.movable[user].rank != value.rank:
-            return Form.WRITTEN
-        return self.form[user]
+    def _wanted(self, user: Op | None, value: Value) -> tuple[Form, ...]:
+        how = self.movable.get(user) if user else None
+        return (Form.WRITTEN, *(how.forms if how and how.rank == value.rank else ()))
+
+
+def _is_broadcast(op: Op, value: Value) -> bool:
+    return op.defn.layout.kind is LayoutKind.ELEMENTWISE and value.tensor.shape != op.results[0].tensor.shape
 
 
 def used(op: Op) -> list[Value]:

@@ -22,15 +22,18 @@ projections are what Apple's models have (rule A47). Slices of weights are const
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import accumulate
+
 from anec.dialects import mil
 from anec.ir.dims import Dim
 from anec.ir.graph import Op, Value
 from anec.passes.ane_layout.forms import Form, Route, extended, is_movement
-from anec.passes.common import only_use
-from anec.passes.lower_to_mil.movement import moved, sliced
+from anec.passes.common import only_use, rebuild
+from anec.passes.lower_to_mil.movement import moved, reshaped, sliced
 from anec.passes.lower_to_mil.permutation import Movement, volume
 from anec.passes.mil_cleanup.slices import ranges
-from anec.rewrite import Rule, constant, optional, reject, rest, rewrite, var
+from anec.rewrite import Rule, any_of, constant, optional, reject, rest, rewrite, var
 
 
 @rewrite(mil.slice_by_index)
@@ -43,19 +46,12 @@ def slice_before_movement(op: Op) -> Value:
     route = _route(op.value("x"))
     if not route.steps:
         reject("no view or permute stands in front")
-    movement = route.movement(Form.WRITTEN, Form.WRITTEN)
-    assert movement is not None
-    parts = movement.axes[axis]
-    if len(parts) != 1 or not route.root.tensor.is_static:
+    part = Part.of(route, axis)
+    inner = volume(part.inside)
+    if part.outside or not isinstance(inner, int):
         reject("what it takes does not stand together")
-    part = parts[0]
-    at, inner = _owner(route.root.shape, movement.parts, part)
-    if at is None:
-        reject("what it takes does not stand together")
-    held = sliced(route.root, at, start * inner, stop * inner)
-    sizes = list(movement.parts)
-    sizes[part] = stop - start
-    return moved(held, Movement(tuple(sizes), movement.axes), op.results[0].tensor.shape)
+    held = sliced(route.root, part.at, start * inner, stop * inner)
+    return moved(held, part.cut(start, stop), op.results[0].tensor.shape)
 
 
 def _route(value: Value) -> Route:
@@ -91,20 +87,57 @@ def cut_of(op: Op) -> tuple[int, int, int] | None:
     return (axis, taken.start, taken.stop) if taken and taken.step == 1 else None
 
 
-def _owner(shape: tuple[int, ...], parts: tuple[Dim, ...], part: int) -> tuple[int | None, int]:
-    """The axis whose outermost part this is, and how many elements lie below one step of it."""
-    place = 0
-    for axis, size in enumerate(shape):
-        own: list[int] = []
-        # Parts of one axis follow each other; those of size 1 belong nowhere.
-        while place < len(parts) and (volume([parts[i] for i in own]) != size or parts[place] == 1):
-            own.append(place)
-            place += 1
-        real = [index for index in own if parts[index] != 1]
-        if part in own:
-            inner = volume([parts[index] for index in real[1:]])
-            return (axis, inner) if real[:1] == [part] and isinstance(inner, int) else (None, 1)
-    return None, 1
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One axis of a tensor behind views and permutes, as a part of an axis of the tensor they began with.
+
+    Args:
+        movement: the views and permutes.
+        number: which part of the movement it is.
+        at: the axis it is part of.
+        outside: the sizes of the parts of that axis in front of it.
+        inside: those behind it.
+    """
+
+    movement: Movement
+    number: int
+    at: int
+    outside: tuple[Dim, ...]
+    inside: tuple[Dim, ...]
+
+    @staticmethod
+    def of(route: Route, axis: int) -> Part:
+        """The part that ``axis`` is.
+
+        Raises:
+            Reject: it is several, or sizes are symbolic.
+        """
+        movement = route.movement(Form.WRITTEN, Form.WRITTEN)
+        assert movement is not None
+        numbers = movement.axes[axis]
+        if len(numbers) != 1 or not route.root.tensor.is_static:
+            reject("what it takes does not stand together")
+        place = 0
+        for at, size in enumerate(route.root.shape):
+            own: list[int] = []
+            # Parts of one axis follow each other; those of size 1 belong nowhere.
+            while place < len(movement.parts) and (
+                volume([movement.parts[i] for i in own]) != size or movement.parts[place] == 1
+            ):
+                own.append(place)
+                place += 1
+            if numbers[0] in own and movement.parts[numbers[0]] != 1:
+                real = [number for number in own if movement.parts[number] != 1]
+                outside = tuple(movement.parts[number] for number in real if number < numbers[0])
+                inside = tuple(movement.parts[number] for number in real if number > numbers[0])
+                return Part(movement, numbers[0], at, outside, inside)
+        return reject("what it takes does not stand together")
+
+    def cut(self, start: int, stop: int) -> Movement:
+        """The movement of what is left of the part."""
+        sizes = list(self.movement.parts)
+        sizes[self.number] = stop - start
+        return Movement(tuple(sizes), self.movement.axes)
 
 
 projected = mil.linear(var("x"), constant("weight"), optional(var("bias")))
@@ -151,4 +184,70 @@ def _takes_channels(user: Op, whole: Value) -> bool:
     return cut is not None and cut[0] == whole.rank - 1
 
 
-RULES: list[Rule] = [slice_before_movement, split_projection, split_projections]
+behind = any_of(mil.reshape(var("seen"), rest), mil.transpose(var("seen"), rest))
+
+
+@rewrite(any_of(mil.slice_by_index(behind, rest), mil.split(behind, rest)))
+def split_interleaved(op: Op) -> list[Value]:
+    """What lies in channels head by head is one linear, or conv, a slice, of the weight's rows head by head.
+
+    %x: f32[1,77,16], %w: f32[48,16] weight
+    %1 = mil.linear(%x, %w)
+    %2 = mil.reshape(%1, [1, 77, 2, 24])
+    %y = mil.slice_by_index(%2, [0, 0, 0, 8], [1, 77, 2, 16])
+        ->
+    %3 = mil.reshape(%w, [2, 24, 16])
+    %4 = mil.slice_by_index(%3, [0, 8, 0], [2, 16, 16])
+    %5 = mil.reshape(%4, [16, 16])
+    %6 = mil.linear(%x, %5)
+    %y = mil.reshape(%6, [1, 77, 2, 8])
+    """
+    route = _route(op.value("x"))
+    maker = route.root.op
+    if maker is None or maker.defn not in (mil.linear, mil.conv) or maker.attrs.get("groups", 1) not in (None, 1):
+        reject("it is no part of a linear")
+    weight, bias = maker.value("weight"), maker.operand("bias")
+    cuts = _cuts(op)
+    if not weight.is_constant or cuts is None or not _is_only_cut(route.root):
+        reject("the linear has other users")
+    part = Part.of(route, cuts[0][0])
+    if part.at != (1 if maker.defn is mil.conv else route.root.rank - 1) or not part.outside:
+        reject("what it takes does not lie in the channels, or stands together there")
+    made: list[Value] = []
+    for result, (_, start, stop) in zip(op.results, cuts, strict=True):
+        changes = {"bias": _rows(bias, part, start, stop)} if isinstance(bias, Value) else {}
+        one = rebuild(maker, weight=_rows(weight, part, start, stop), **changes)
+        made.append(moved(one, part.cut(start, stop), result.tensor.shape))
+    return made
+
+
+def _cuts(op: Op) -> list[tuple[int, int, int]] | None:
+    """For each result, the one axis that is cut, where it starts and where it stops."""
+    if op.defn is mil.slice_by_index:
+        cut = cut_of(op)
+        return None if cut is None else [cut]
+    axis = op.attr("axis")
+    assert isinstance(axis, int)
+    axis %= op.value("x").rank
+    stops = list(accumulate(result.shape[axis] for result in op.results))
+    return [(axis, start, stop) for start, stop in zip([0, *stops], stops, strict=False)]
+
+
+def _is_only_cut(value: Value) -> bool:
+    """Whether all that is used of a value, through views and permutes, is cut out of it."""
+    if value.is_output:
+        return False
+    return all(
+        _is_only_cut(user.results[0]) if is_movement(user) else user.defn in (mil.slice_by_index, mil.split)
+        for user in value.users
+    )
+
+
+def _rows(weight: Value, part: Part, start: int, stop: int) -> Value:
+    """The rows of a weight that make a slice of the channels."""
+    sizes = (*part.outside, part.movement.parts[part.number], *part.inside)
+    rows = sliced(reshaped(weight, (*sizes, *weight.shape[1:])), len(part.outside), start, stop)
+    return reshaped(rows, (volume((*part.outside, stop - start, *part.inside)), *weight.shape[1:]))
+
+
+RULES: list[Rule] = [slice_before_movement, split_projection, split_projections, split_interleaved]

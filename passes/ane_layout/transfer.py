@@ -52,26 +52,43 @@ class Moving:
 
 def moving(op: Op) -> Moving | None:
     """How ``op`` is built in other forms; None when it cannot be."""
+    found = judged(op)
+    return found if isinstance(found, Moving) else None
+
+
+def judged(op: Op) -> Moving | str:
+    """How ``op`` is built in other forms, or why it cannot be."""
     given = [operand for operand in op.inputs if not operand.is_constant]
     if not given or not op.results:
-        return None
+        return "nothing it uses is computed"
     rank = max(operand.rank for operand in (*op.inputs, *op.results))
     forms = tuple(form for form in forms_of(rank) if all(form in forms_of(result.rank) for result in op.results))
     keeps = all(result.rank == rank for result in op.results)
     if op.defn is mil.linear or op.defn is mil.matmul:
-        movable, forms = _is_product(op), (Form.CHANNELS_FIRST,)
+        forms = tuple(form for form in forms if places(form, rank)[-1] == 1)
+    if not forms:
+        hindrance = f"tensors of rank {rank} have one form"
+    elif op.defn is mil.linear or op.defn is mil.matmul:
+        hindrance = "" if _is_product(op) else "it has no constant matrix over its last axis"
     elif op.defn is mil.layer_norm:
         axes = op.attr("axes")
         # Scale and shift of several axes would have to be permuted with them.
         movable = isinstance(axes, tuple) and (len(axes) == 1 or op.operand("gamma") is None)
+        hindrance = "" if movable else "it has a scale along several axes"
     elif op.defn is mil.pad:
         movable = op.attr("mode") == "constant" and ints(op.operand("pad")) is not None
+        hindrance = "" if movable else "it repeats what is there, or by how much is computed"
     elif op.defn.layout.kind is LayoutKind.ELEMENTWISE:
         # A literal list lies along the last axis, which is another one in channels first.
         movable = keeps and not any(isinstance(item, Literal) and dims(item) for item in op.operands)
+        hindrance = "" if movable else "numbers of a list lie along its last axis"
+    elif op.name not in _AXES:
+        hindrance = f"{op.defn.root} has one form"
+    elif any(operand.rank != rank for operand in given):
+        hindrance = "what it uses differs in rank"
     else:
-        movable = op.name in _AXES and all(operand.rank == rank for operand in given) and _is_plain(op)
-    return Moving(rank, keeps, forms) if movable and forms else None
+        hindrance = "" if _is_plain(op) else "where it begins or ends is computed"
+    return hindrance or Moving(rank, keeps, forms)
 
 
 def _is_product(op: Op) -> bool:

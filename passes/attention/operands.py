@@ -55,7 +55,18 @@ def _scaled(inner: Pattern) -> list[Pattern]:
 
 @rewrite(any_of(*(aten.resolve(name)(product, rest) for name in MOVES for product in _scaled(x))))
 def scale_behind(op: Op, x: Value) -> Value:
-    """A number in front of what will be queries or keys goes behind the views and permutes on the way."""
+    """A number in front of views and permutes of queries or keys goes behind them.
+
+    %x: f32[1,5,16], %k: f32[1,2,7,8], %v: f32[1,2,7,8]
+    %1 = aten.mul.Tensor(%x, 0.5)
+    %2 = aten.view.default(%1) {size=[1, 5, 2, 8]}
+    %3 = aten.permute.default(%2) {dims=[0, 2, 1, 3]}
+    %y = nn.attention(%3, %k, %v) {scale=1.0}
+        ->
+    %1 = aten.view.default(%x) {size=[1, 5, 2, 8]}
+    %2 = aten.permute.default(%1) {dims=[0, 2, 1, 3]}
+    %y = nn.attention(%2, %k, %v) {scale=0.5}
+    """
     product = op.value("self")
     if _factor(product, x) is None or not only_use(product):
         reject("what moves is not multiplied by a number, or has other users")
@@ -94,7 +105,12 @@ def _meets_attention(value: Value) -> bool:
     domain={"query": _SMALL, "key": _SMALL},
 )
 def scale_of_operand(op: Op, query: Value, key: Value) -> Value:
-    """A number in front of the queries or the keys is part of the scale."""
+    """A number in front of the queries or the keys is part of the scale.
+
+    %q: f32[1,2,5,8], %k: f32[1,2,7,8], %v: f32[1,2,7,8]
+    %1 = aten.div.Tensor(%k, 4.0)
+    %y = nn.attention(%q, %1, %v) {scale=1.0}                ->     %y = nn.attention(%q, %k, %v) {scale=0.25}
+    """
     given, size = op.attr("scale"), query.tensor.shape[-1]
     if not isinstance(size, int):
         reject("the size of a head is symbolic")
@@ -115,7 +131,14 @@ def _changed(op: Op, scale: dict[str, float], **operands: Value) -> Value:
 
 @rewrite(nn.attention(query, key, values, rest))
 def grouped_heads(op: Op, query: Value, key: Value, values: Value) -> Value:
-    """Heads that were repeated for their group of queries need no copies."""
+    """Heads that were repeated for their group of queries need no copies.
+
+    %q: f32[1,4,5,8], %k: f32[1,2,7,8]
+    %1 = aten.unsqueeze.default(%k) {dim=2}
+    %2 = aten.expand.default(%1) {size=[1, 2, 2, 7, 8]}
+    %3 = aten.view.default(%2) {size=[1, 4, 7, 8]}
+    %y = nn.attention(%q, %3, %3)                           ->     %y = nn.attention(%q, %k, %k)
+    """
     if query.rank < 3 or key.rank < 3 or values.rank < 3:
         reject("there are no heads")
     first, last = _before_repeats(key), _before_repeats(values)
@@ -154,29 +177,43 @@ def _before_repeats(value: Value) -> Value | None:
 
 @rewrite(nn.attention(query, key, values, rest))
 def four_axes(op: Op, query: Value, key: Value, values: Value) -> Value:
-    """Queries, keys and values as [batch, heads, length, size]."""
+    """Queries, keys and values as [batch, heads, length, size].
+
+    %q: f32[2,3,4,5,8], %k: f32[2,3,4,7,8], %v: f32[2,3,4,7,8]
+    %y = nn.attention(%q, %k, %v)
+        ->
+    %1 = aten.view.default(%q) {size=[6, 4, 5, 8]}
+    %2 = aten.view.default(%k) {size=[6, 4, 7, 8]}
+    %3 = aten.view.default(%v) {size=[6, 4, 7, 8]}
+    %4 = nn.attention(%1, %2, %3)
+    %y = aten.view.default(%4) {size=[2, 3, 4, 5, 8]}
+    """
     if query.rank == RANK:
         reject("it has four axes")
     tensors = (query, key, values)
-    lead = query.tensor.shape[:-2]
-    if any(value.tensor.shape[:-2] != lead or not value.tensor.is_static for value in tensors):
-        reject("leading axes are broadcast, or symbolic")
-    four = (volume(lead[:-1]), lead[-1]) if len(lead) > 1 else _batch_and_heads(query)
+    lead = op.result.tensor.shape[:-2]
+    once = (1,) * len(lead)
+    if any(value.tensor.shape[:-2] not in (lead, once) or not value.tensor.is_static for value in tensors):
+        reject("some leading axes are broadcast, or symbolic")
+    whole = [value for value in tensors if value.tensor.shape[:-2] == lead]
+    if not whole:
+        reject("leading axes are those of the mask")
+    four = (volume(lead[:-1]), lead[-1]) if len(lead) > 1 else _batch_and_heads(whole[0])
     mask = op.operand("mask")
     if isinstance(mask, Value):
-        whole = (*lead, query.tensor.shape[-2], key.tensor.shape[-2])
-        mask = regrouped(viewed(mask, aligned(mask, len(whole))), whole, (*four, *whole[-2:]))
-    shaped = [viewed(value, (*four, *value.tensor.shape[-2:])) for value in tensors]
+        scores = (*lead, query.tensor.shape[-2], key.tensor.shape[-2])
+        mask = regrouped(viewed(mask, aligned(mask, len(scores))), scores, (*four, *scores[-2:]))
+    shaped = [viewed(v, (*(four if v in whole else (1, 1)), *v.tensor.shape[-2:])) for v in tensors]
     result = rebuild(op, query=shaped[0], key=shaped[1], value=shaped[2], mask=mask)
     return viewed(result, op.result.tensor.shape)
 
 
-def _batch_and_heads(query: Value) -> tuple[int, int]:
+def _batch_and_heads(of: Value) -> tuple[int, int]:
     """Of how many batches and heads the axis in front of [*, length, size] is made."""
-    if query.rank == 2:
+    if of.rank == 2:
         return 1, 1
-    count = query.shape[0]
-    value, frame = query, Frame()
+    count = of.shape[0]
+    value, frame = of, Frame()
     while (op := value.op) is not None and (op.name in PERMUTES or op.name in VIEWS):
         source = op.value("self")
         if op.name in PERMUTES:
@@ -200,7 +237,14 @@ def _batch_and_heads(query: Value) -> tuple[int, int]:
 
 @rewrite(nn.attention(query, key, values, mask, rest))
 def narrow_mask(op: Op, mask: Value) -> Value:
-    """A mask before it was repeated along axes that it broadcasts along anyway; not along the keys."""
+    """A mask is not repeated along axes that it broadcasts along anyway.
+
+    %q: f32[1,2,5,8], %k: f32[1,2,7,8], %v: f32[1,2,7,8], %mask: f32[1,1,1,7]
+    %1 = aten.expand.default(%mask) {size=[1, 1, 5, 7]}
+    %y = nn.attention(%q, %k, %v, %1)
+        ->
+    %y = nn.attention(%q, %k, %v, %mask)
+    """
     at = mask
     while at.op is not None and at.op.name in VIEWS:
         at = at.op.value("self")

@@ -44,7 +44,14 @@ SOFTMAXES = frozenset(("aten.softmax.int", "aten._softmax.default", "aten.specia
 
 @rewrite(any_of(*(defn(rest) for defn in PRODUCTS)))
 def attention(op: Op) -> Value:
-    """softmax(scale * q k^T + mask) v."""
+    """softmax(scale * q k^T + mask) v.
+
+    %q: f32[1,2,5,8], %k: f32[1,2,7,8], %v: f32[1,2,7,8]
+    %1 = aten.transpose.int(%k) {dim0=2, dim1=3}
+    %2 = aten.matmul.default(%q, %1)
+    %3 = aten.softmax.int(%2) {dim=-1}
+    %y = aten.matmul.default(%3, %v)                         ->     %y = nn.attention(%q, %k, %v) {scale=1.0}
+    """
     if not op.result.tensor.dtype.is_float or op.is_constant:
         reject("it is no product of floats that vary")
     second = product(op.result)
@@ -87,8 +94,8 @@ def _built(op: Op, found: Scores, values: Matrix) -> Value:
         if scaling.rank and scaling.tensor.shape[-1] != 1:
             reject("a tensor scales the scores along the keys", followed=FOLLOWED)
         query = aten.mul.Tensor(query, scaling)
-    if key.is_constant:
-        reject("the keys are constant: it is a layer of weights", followed=FOLLOWED)
+    if key.is_constant and key.rank == 2:
+        reject("the keys are one constant matrix: it is a layer of weights", followed=FOLLOWED)
     mask = None
     for part in found.masks:
         added = part.build(dtype)

@@ -93,7 +93,12 @@ def _flat(vector: Value, shape: tuple[Dim, ...]) -> Value:
 
 @rewrite(aten.mul.Tensor(any_of(*_SCALED), constant("w")))
 def absorb_scale(w: Operand, op: Op) -> Value:
-    """A norm times a constant along its axes, or along the channels."""
+    """A norm times a constant along its axes, or along the channels.
+
+    %w: f32[8] weight
+    %1 = nn.rms_norm(%x) {axes=[-1]}
+    %y = aten.mul.Tensor(%w, %1)         ->     %y = nn.rms_norm(%x, %w) {axes=[-1]}
+    """
     if not isinstance(w, Value) or number(w) is not None:
         reject("it is scaled by a number")
     return _absorb(_beside(op, w), w, "weight", op)
@@ -101,7 +106,15 @@ def absorb_scale(w: Operand, op: Op) -> Value:
 
 @rewrite(aten.add.Tensor(any_of(*_SHIFTED), constant("b")))
 def absorb_shift(b: Operand, op: Op) -> Value:
-    """A norm plus a constant along its axes, or along the channels."""
+    """A norm plus a constant along its axes, or along the channels.
+
+    %x: f32[2,6,4,4], %b: f32[6,1,1] weight
+    %1 = nn.group_norm(%x) {groups=3}
+    %y = aten.add.Tensor(%1, %b)
+        ->
+    %1 = aten.view.default(%b) {size=[6]}
+    %y = nn.group_norm(%x, none, %1) {groups=3}
+    """
     if not isinstance(b, Value) or number(b) is not None:
         reject("it is shifted by a number")
     return _absorb(_beside(op, b), b, "bias", op)
@@ -109,13 +122,16 @@ def absorb_shift(b: Operand, op: Op) -> Value:
 
 @rewrite(aten.mul.Tensor(aten.mul.Tensor(any_of(*_ALL), constant("a")), constant("b")))
 def unite_scales(a: Operand, b: Operand, op: Op) -> Value:
-    """Two constant factors are one.
+    """Two constant factors behind a norm are one.
 
     %w: f32[8] weight
     %1 = nn.l2_norm(%x) {axes=[-1]}
-    %2 = aten.mul.Tensor(%1, 2.5)            ->     %2 = aten.mul.Tensor(%w, 2.5)
-    %y = aten.mul.Tensor(%2, %w)                    %1 = nn.l2_norm(%x) {axes=[-1]}
-                                                    %y = aten.mul.Tensor(%1, %2)
+    %2 = aten.mul.Tensor(%1, 2.5)
+    %y = aten.mul.Tensor(%2, %w)
+        ->
+    %1 = nn.l2_norm(%x) {axes=[-1]}
+    %2 = aten.mul.Tensor(%w, 2.5)
+    %y = aten.mul.Tensor(%1, %2)
     """
     inner = _beside(op, b)
     assert inner.op is not None

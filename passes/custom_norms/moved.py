@@ -61,7 +61,13 @@ def axes_of(norm: Op) -> tuple[int, ...]:
 
 @rewrite(_between(_PERMUTES, _BY_AXES))
 def norm_in_place(op: Op, x: Value) -> Value:
-    """Axes that move for a norm and back again stay; it goes over the axes they came from."""
+    """Axes that move for a norm and back again stay; it goes over the axes they came from.
+
+    %x: f32[2,6,5]
+    %1 = aten.transpose.int(%x) {dim0=1, dim1=2}
+    %2 = nn.rms_norm(%1) {axes=[-1]}
+    %y = aten.transpose.int(%2) {dim0=1, dim1=2}     ->     %y = nn.rms_norm(%x) {axes=[1]}
+    """
     norm = _norm(op)
     inner = norm.value("x").op
     assert inner is not None
@@ -78,7 +84,13 @@ def norm_in_place(op: Op, x: Value) -> Value:
 
 @rewrite(_between(_VIEWS, (nn.layer_norm, nn.instance_norm)))
 def group_norm(op: Op, x: Value) -> Value:
-    """A norm of [batch, groups, the rest] over the rest is a norm of groups of channels."""
+    """A norm of [batch, groups, the rest] over the rest is a norm of groups of channels.
+
+    %x: f32[2,6,5]
+    %1 = aten.view.default(%x) {size=[2, 3, 2, 5]}
+    %2 = nn.layer_norm(%1) {axes=[-2, -1]}
+    %y = aten.view.default(%2) {size=[2, 6, 5]}        ->     %y = nn.group_norm(%x) {groups=3, epsilon=1e-05}
+    """
     norm = _norm(op)
     rank = norm.result.rank
     batch, groups, *_ = norm.result.tensor.shape if rank > 2 else (None, None)
@@ -94,7 +106,13 @@ def group_norm(op: Op, x: Value) -> Value:
 
 @rewrite(_between(_CASTS, _ALL))
 def norm_in_half(op: Op, x: Value) -> Value:
-    """Norms compute wide inside of themselves, so they need no cast around them."""
+    """Norms compute wide inside of themselves, so they need no cast around them.
+
+    %x: f16[2,8]
+    %1 = aten._to_copy.default(%x) {dtype=f32}
+    %2 = nn.l2_norm(%1) {axes=[-1]}
+    %y = aten._to_copy.default(%2) {dtype=f16}     ->     %y = nn.l2_norm(%x) {axes=[-1]}
+    """
     norm = _norm(op)
     if not (x.tensor.dtype.is_float and norm.result.tensor.dtype.is_float) or x.type != op.result.type:
         reject("the casts are not there and back")

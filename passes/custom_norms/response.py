@@ -24,7 +24,16 @@ from anec.rewrite import Rule, reject, rewrite, var
 
 @rewrite(aten.div.Tensor(var("length", lambda value: True), var("level", lambda value: True)))
 def global_response_norm(op: Op, length: Value, level: Value) -> Value:
-    """Norms over their mean along another axis plus epsilon."""
+    """Norms over their mean along another axis plus epsilon.
+
+    %x: f32[2,6,4,4]
+    %1 = aten.linalg_vector_norm.default(%x) {dim=[2, 3], keepdim=true}
+    %2 = aten.mean.dim(%1) {dim=[1], keepdim=true}
+    %3 = aten.add.Tensor(%2, 1e-06)
+    %y = aten.div.Tensor(%1, %3)
+        ->
+    %y = nn.global_response_norm(%x) {axes=[2, 3], axis=1, epsilon=1e-06}
+    """
     found = root(length)
     if found is None or found.centred:
         reject("what is divided is no Euclidean norm")

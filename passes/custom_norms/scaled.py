@@ -111,7 +111,14 @@ def _wide(value: Value, op: Op) -> Value:
 
 @rewrite(any_of(*_QUOTIENTS))
 def rms_norm(op: Op) -> Value:
-    """A value over the root of its mean square plus epsilon; a sum counts as n means."""
+    """A value over the root of its mean square plus epsilon; a sum counts as n means.
+
+    %1 = aten.mul.Tensor(%x, %x)
+    %2 = aten.mean.dim(%1) {dim=[-1], keepdim=true}
+    %3 = aten.add.Tensor(%2, 1e-06)
+    %4 = aten.sqrt.default(%3)
+    %y = aten.div.Tensor(%x, %4)                        ->     %y = nn.rms_norm(%x) {axes=[-1], epsilon=1e-06}
+    """
     scaled = _read(op)
     measured, epsilon = scaled.divisor.statistic, scaled.divisor.epsilon
     if measured.centred or scaled.divisor.floor or _is_length(scaled.divisor):
@@ -123,7 +130,16 @@ def rms_norm(op: Op) -> Value:
 
 @rewrite(any_of(*_QUOTIENTS))
 def layer_norm(op: Op) -> Value:
-    """What is left without the mean, over the root of the variance plus epsilon; biased or not."""
+    """A value less its mean, over the root of its variance plus epsilon.
+
+    %1 = aten.mean.dim(%x) {dim=[-1], keepdim=true}
+    %2 = aten.sub.Tensor(%x, %1)
+    %3 = aten.pow.Tensor_Scalar(%2) {exponent=2}
+    %4 = aten.mean.dim(%3) {dim=[-1], keepdim=true}
+    %5 = aten.add.Tensor(%4, 1e-05)
+    %6 = aten.rsqrt.default(%5)
+    %y = aten.mul.Tensor(%2, %6)                        ->     %y = nn.layer_norm(%x) {axes=[-1], epsilon=1e-05}
+    """
     scaled = _read(op)
     measured = scaled.divisor.statistic
     if not measured.centred or scaled.divisor.floor:
@@ -139,7 +155,13 @@ def layer_norm(op: Op) -> Value:
 
 @rewrite(any_of(*_QUOTIENTS))
 def l2_norm(op: Op) -> Value:
-    """A value over its length, or over epsilon where that is larger."""
+    """A value over its length, or over epsilon where that is larger.
+
+    %1 = aten.mul.Tensor(%x, %x)
+    %2 = aten.sum.dim_IntList(%1) {dim=[-1], keepdim=true}
+    %3 = aten.sqrt.default(%2)
+    %y = aten.div.Tensor(%x, %3)                               ->     %y = nn.l2_norm(%x) {axes=[-1], epsilon=0.0}
+    """
     scaled = _read(op)
     measured, floor = scaled.divisor.statistic, scaled.divisor.floor
     if not floor and not _is_length(scaled.divisor):

@@ -41,7 +41,7 @@ _total = mil.reduce_sum(_powers, axes=axes, keep_dims=True)
 
 @rewrite(any_of(mil.real_div(_powers, _total), mil.mul(_powers, mil.real_div(1.0, _total))))
 def softmax(x: Value, axes: Axes) -> Value:
-    """Exponentials over their sum; what was taken away in front, alike for all of them, cancels.
+    """Exponentials over their sum; what was subtracted from all of them cancels.
 
     %1 = mil.reduce_max(%x) {axes=[1], keep_dims=true}
     %2 = mil.sub(%x, %1)
@@ -97,7 +97,7 @@ def exponential(operand: Operand) -> Line | None:
 
 @rewrite(mil.real_div(var("above"), varying("below")))
 def sigmoid(op: Op, above: Operand, below: Value) -> Value:
-    """With c exp(x) + d below, what is above becomes the curve of x + log(c / d) that never overflows.
+    """A quotient by c exp(x) + d is a sigmoid or tanh of x + log(c / d).
 
     %1 = mil.exp(%x)
     %2 = mil.mul(%1, %z)
@@ -152,7 +152,7 @@ def _beside(operand: Operand, u: Value) -> Value | None:
 
 @rewrite(any_of(mil.sub(_powers, 1.0), mil.add(_powers, -1.0), mil.sub(1.0, _powers)))
 def difference_from_one(op: Op, x: Value) -> Value:
-    """Where x is small exp(x) is nearly 1, and the difference loses its digits; tanh(x / 2) (exp(x) + 1) does not.
+    """exp(x) - 1 loses its digits where x is small; tanh(x / 2) (exp(x) + 1) does not.
 
     %1 = mil.exp(%x)
     %y = mil.sub(%1, 1.0)                                  ->     %1 = mil.mul(%x, 0.5)
@@ -171,7 +171,7 @@ def difference_from_one(op: Op, x: Value) -> Value:
 
 @rewrite(mil.sub(1.0, mil.cos(x)))
 def versine(x: Value) -> Value:
-    """The same for angles: 1 - cos(x) = 2 sin(x / 2)^2.
+    """1 - cos(x) loses its digits where x is small; 2 sin(x / 2)^2 does not.
 
     %1 = mil.cos(%x)
     %y = mil.sub(1.0, %1)                                  ->     %1 = mil.mul(%x, 0.5)
@@ -189,7 +189,7 @@ def versine(x: Value) -> Value:
     )
 )
 def steep_softmax(op: Op, x: Value, factor: Value, axis: int) -> Value:
-    """Large scores are told apart before they are multiplied: behind the maximum all of them are at most 0.
+    """Scores lose their maximum before a large factor makes them infinite.
 
     %1 = mil.mul(%x, 1000.0)
     %y = mil.softmax(%1) {axis=-1}                         ->     %1 = mil.reduce_max(%x) {axes=[-1], keep_dims=true}

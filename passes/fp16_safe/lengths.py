@@ -85,7 +85,27 @@ def _epsilon(op: Op) -> float:
 
 @rewrite(any_of(*_ROOTS))
 def root_of_squares(op: Op, radicand: Value) -> Value:
-    """The root of a mean or sum of squares, with a factor and an epsilon beside it: one factor of n for both."""
+    """The root of a mean or sum of squares, which are divided by the largest.
+
+    A factor and an epsilon may stand beside it.
+
+    %1 = mil.square(%x)
+    %2 = mil.reduce_mean(%1) {axes=[1], keep_dims=true}
+    %y = mil.rsqrt(%2) {epsilon=1e-06}
+        ->
+    %1 = mil.abs(%x)
+    %2 = mil.reduce_max(%1) {axes=[1], keep_dims=true}
+    %3 = mil.maximum(%2, 0.0009765625)
+    %4 = mil.real_div(%x, %3)
+    %5 = mil.square(%4)
+    %6 = mil.reduce_mean(%5) {axes=[1], keep_dims=true}
+    %7 = mil.real_div(0.0009765625, %3)
+    %8 = mil.square(%7)
+    %9 = mil.mul(%8, 1.048576)
+    %10 = mil.add(%6, %9)
+    %11 = mil.rsqrt(%10) {epsilon=0.0}
+    %y = mil.real_div(%11, %3)
+    """
     found = _squares(radicand, _epsilon(op))
     if found is None:
         reject("there is no mean or sum of squares below the root")
@@ -186,7 +206,7 @@ def squared(operand: Operand) -> Value | None:
 
 @rewrite(any_of(*_ROOTS))
 def magnitude(op: Op, radicand: Value) -> Value:
-    """The root of a few squares, as of coordinates, or of a square and a number.
+    """The root of a few squares, or of a square and a number, in the same way.
 
     %1 = mil.mul(%x, %x)
     %2 = mil.add(%1, 1.0)
@@ -233,7 +253,9 @@ def magnitude(op: Op, radicand: Value) -> Value:
 
 @rewrite(mil.reduce_l2_norm(x, axes=axes, keep_dims=keep))
 def length(x: Value, axes: Axes, keep: bool) -> Value:
-    """A norm; what squares inside a reduction is kept in float16 on some devices.
+    """A norm of what is divided by its largest element.
+
+    What squares inside a reduction is kept in float16 on some devices.
 
     %y = mil.reduce_l2_norm(%x) {axes=[1], keep_dims=true}
         ->
@@ -259,7 +281,7 @@ def length(x: Value, axes: Axes, keep: bool) -> Value:
     )
 )
 def length_of_order(x: Value, axes: Axes, keep: bool, order: Value, inverse: Value) -> Value:
-    """The norm of another order.
+    """A norm of another order, of what is divided by its largest element.
 
     %1 = mil.abs(%x)
     %2 = mil.pow(%1, 4.0)
@@ -288,7 +310,7 @@ def length_of_order(x: Value, axes: Axes, keep: bool, order: Value, inverse: Val
 
 @rewrite(mil.real_div(x, mil.mul(varying("a"), varying("b"))))
 def quotient_of_lengths(x: Value, a: Value, b: Value) -> Value:
-    """The product of two lengths, as below a cosine, overflows; the quotient by one after the other does not.
+    """A quotient by a product of two lengths, as a cosine, is one by each in turn.
 
     %1 = mil.reduce_max(%a) {axes=[1], keep_dims=true}
     %2 = mil.reduce_max(%b) {axes=[1], keep_dims=true}

@@ -42,7 +42,19 @@ _HELD = 2.0**-18
 
 @rewrite(mil.log(mil.reduce_sum(mil.exp(x), axes=var("axes"), keep_dims=var("keep")), epsilon=var("epsilon")))
 def log_sum_exp(x: Value, axes: Axes, keep: bool, epsilon: float) -> Value:
-    """The maximum is taken out of the sum; a row of nothing but -inf stays -inf."""
+    """log(sum(exp(x))) takes the maximum out of the sum; rows of -inf stay -inf.
+
+    %1 = mil.exp(%x)
+    %2 = mil.reduce_sum(%1) {axes=[1]}
+    %y = mil.log(%2) {epsilon=0.0}
+        ->
+    %1 = mil.reduce_max(%x) {axes=[1], keep_dims=true}
+    %2 = mil.clip(%1) {alpha=-65504.0, beta=65504.0}
+    %3 = mil.sub(%x, %2)
+    %4 = mil.reduce_log_sum_exp(%3) {axes=[1], keep_dims=false}
+    %5 = mil.squeeze(%2) {axes=[1]}
+    %y = mil.add(%4, %5)
+    """
     if epsilon > _NONE:
         reject("a number is added to the sum")
     over = positive(axes, x.rank)
@@ -91,7 +103,7 @@ def _bound(x: Value) -> _Guarded:
 
 @rewrite(mil.log(varying("p"), rest), domain={"p": (0.0, math.inf)})
 def logarithm(op: Op, p: Value, ctx: Context) -> Value:
-    """Of a probability without the probability, and of what a tiny number guards with that number's logarithm.
+    """log(p) of a probability by its scores; a tiny guard becomes its logarithm.
 
     %1 = mil.relu(%x)
     %2 = mil.maximum(%1, 1e-10)
@@ -108,12 +120,12 @@ def logarithm(op: Op, p: Value, ctx: Context) -> Value:
     %2 = mil.sub(%x, %1)
     %3 = mil.reduce_log_sum_exp(%2) {axes=[1], keep_dims=true}
     %4 = mil.sub(%2, %3)
-    %5 = mil.maximum(%4, -20.72326583694641)
-    %6 = mil.sub(%4, -20.72326583694641)
-    %7 = mil.abs(%6)
-    %8 = mil.mul(%7, -1.0)
-    %9 = mil.softplus(%8)
-    %y = mil.add(%5, %9)
+    %5 = mil.sub(%4, -20.72326583694641)
+    %6 = mil.abs(%5)
+    %7 = mil.mul(%6, -1.0)
+    %8 = mil.maximum(%4, -20.72326583694641)
+    %9 = mil.softplus(%7)
+    %y = mil.add(%8, %9)
     """
     found = _guarded(p, op.attr("epsilon"))
     if found.least >= _HELD:

@@ -39,7 +39,7 @@ _sum = mil.reduce_sum(x, axes=axes, keep_dims=keep)
 
 @rewrite(any_of(mil.mul(_sum, constant("factor")), mil.real_div(_sum, constant("factor"))))
 def mean(op: Op, x: Value, axes: Axes, keep: bool, factor: Value) -> Value:
-    """A sum that is made smaller is a mean, which is never larger than its terms.
+    """A sum that is divided is a mean, which is never larger than its terms.
 
     %x: f32[2,8]
     %1 = mil.reduce_sum(%x) {axes=[1]}
@@ -87,7 +87,19 @@ def square_of(inner: Pattern) -> Pattern:
     )
 )
 def variance(x: Value, axes: Axes, keep: bool) -> Value:
-    """E[x^2] - E[x]^2 is the mean of (x - E[x])^2, whose parts are no larger than the result."""
+    """E[x^2] - E[x]^2 is the mean of (x - E[x])^2, which cancels no digits.
+
+    %1 = mil.mul(%x, %x)
+    %2 = mil.reduce_mean(%1) {axes=[1], keep_dims=true}
+    %3 = mil.reduce_mean(%x) {axes=[1], keep_dims=true}
+    %4 = mil.mul(%3, %3)
+    %y = mil.sub(%2, %4)
+        ->
+    %1 = mil.reduce_mean(%x) {axes=[1], keep_dims=true}
+    %2 = mil.sub(%x, %1)
+    %3 = mil.square(%2)
+    %y = mil.reduce_mean(%3) {axes=[1], keep_dims=true}
+    """
     over = positive(axes, x.rank)
     centred = mil.sub(x, mil.reduce_mean(x, axes=over, keep_dims=True))
     return mil.reduce_mean(mil.square(centred), axes=over, keep_dims=keep)
@@ -95,7 +107,9 @@ def variance(x: Value, axes: Axes, keep: bool) -> Value:
 
 @rewrite(mil.mod(x, constant("size")))
 def remainder(op: Op, x: Value, size: Value, ctx: Context) -> Value:
-    """Core ML's mod of floats is wrong on some devices: it was measured. By a power of two this is exact.
+    """A float modulo a power of two is what its floor leaves.
+
+    Core ML's mod of floats is wrong on some devices: it was measured. By a power of two this is exact.
 
     %y = mil.mod(%x, 1.0)                                  ->     %1 = mil.floor(%x)
                                                                   %y = mil.sub(%x, %1)

@@ -10,6 +10,7 @@ from anec.rewrite import Rule
 FAMILIES = (
     "high_rank",
     "high_rank_products",
+    "high_rank_ops",
     "shape",
     "strided",
     "slicing",
@@ -18,6 +19,7 @@ FAMILIES = (
     "windows",
     "conv",
     "matmul",
+    "small_matrices",
     "experts",
     "einsum",
     "pool",

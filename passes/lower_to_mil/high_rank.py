@@ -22,9 +22,10 @@ Any other op between them first becomes the same op on fewer axes, between two v
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 
-from anec.dialects import aten, mil
+from anec.dialects import aten, mil, nn
 from anec.ir.attrs import Attr
 from anec.ir.build import Builder
 from anec.ir.dims import Dim
@@ -36,7 +37,7 @@ from anec.passes.lower_to_mil.permutation import MAX_RANK, Movement, volume
 from anec.passes.lower_to_mil.roots import each
 from anec.passes.lower_to_mil.shape import PERMUTATIONS, RESHAPES
 from anec.passes.lower_to_mil.typing import axes, axis, dtype_of, result_type, value
-from anec.rewrite import Rule, reject, rewrite
+from anec.rewrite import Rule, any_of, reject, rest, rewrite
 
 _RESHAPES = {aten.resolve(name if "." in name else f"{name}.default") for name in RESHAPES}
 _ELEMENTWISE = (
@@ -44,12 +45,22 @@ _ELEMENTWISE = (
     "pow.Tensor_Scalar pow.Tensor_Tensor rsqrt exp log relu sigmoid tanh sin cos floor ceil round square reciprocal "
     "silu gelu clamp clamp_min clamp_max hardtanh maximum minimum where.self eq.Tensor ne.Tensor lt.Tensor le.Tensor "
     "gt.Tensor ge.Tensor eq.Scalar ne.Scalar lt.Scalar le.Scalar gt.Scalar ge.Scalar logical_and logical_or "
-    "logical_not bitwise_and.Tensor bitwise_or.Tensor bitwise_not masked_fill.Scalar masked_fill.Tensor _to_copy "
-    "to.dtype"
+    "logical_not logical_xor bitwise_and.Tensor bitwise_or.Tensor bitwise_xor.Tensor bitwise_not masked_fill.Scalar "
+    "masked_fill.Tensor _to_copy to.dtype where.Scalar where.ScalarSelf where.ScalarOther clamp.Tensor leaky_relu elu "
+    "celu selu relu6 hardshrink softshrink threshold hardswish hardsigmoid softplus mish log_sigmoid sign sgn trunc "
+    "frac erf erfc expm1 exp2 log1p log2 log10 tan asin acos atan sinh cosh asinh acosh atanh atan2 hypot fmod.Scalar "
+    "fmod.Tensor remainder.Scalar remainder.Tensor div.Tensor_mode div.Scalar_mode floor_divide lerp.Scalar "
+    "lerp.Tensor addcmul addcdiv isnan isinf isfinite nan_to_num logit pow.Scalar fmin fmax logaddexp xlogy.Tensor"
 ).split()
+_ACTIVATIONS = "gelu silu mish softplus hard_sigmoid hard_swish log_sigmoid softsign".split()
 _ONE_AXIS = (
     "select.int slice.Tensor narrow split.Tensor split_with_sizes unbind.int chunk unfold cat stack cumsum _softmax "
-    "softmax.int _log_softmax log_softmax.int index_select"
+    "softmax.int _log_softmax log_softmax.int index_select argmax argmin max.dim min.dim prod.dim_int any.dim all.dim "
+    "median.dim kthvalue mode topk sort sort.stable argsort argsort.stable cumprod cummax cummin logcumsumexp glu"
+).split()
+_REDUCTIONS = (
+    "mean.dim sum.dim_IntList amax amin any.dims all.dims var.correction std.correction var_mean.correction "
+    "std_mean.correction logsumexp linalg_vector_norm norm.ScalarOpt_dim"
 ).split()
 _SAME = "clone alias detach contiguous lift_fresh_copy lift_fresh".split()
 
@@ -107,7 +118,7 @@ def _apply(step: Op, buffer: Value, movement: Movement) -> tuple[Value, Movement
 # -- the same op on fewer axes -------------------------------------------------------------------
 
 
-def _grouped(flags: Sequence[Hashable], sizes: Sequence[Dim]) -> list[list[int]]:
+def grouped(flags: Sequence[Hashable], sizes: Sequence[Dim]) -> list[list[int]]:
     """Neighbouring axes that an op treats alike, as groups; an axis of size 1 joins any."""
     groups: list[list[int]] = []
     known: list[Hashable] = []
@@ -122,7 +133,8 @@ def _grouped(flags: Sequence[Hashable], sizes: Sequence[Dim]) -> list[list[int]]
     return groups
 
 
-def _fits(op: Op, groups: Sequence[Sequence[int]]) -> None:
+def fits(op: Op, groups: Sequence[Sequence[int]]) -> None:
+    """Decline more groups of axes than a tensor may have."""
     if len(groups) > MAX_RANK:
         raise unsupported_rank(op, f"it needs {len(groups)} axes at once")
 
@@ -131,108 +143,153 @@ def _is_high(op: Op) -> bool:
     return any(v.rank > MAX_RANK for v in (*op.inputs, *op.results))
 
 
-def _require_high(op: Op) -> None:
+def require_high(op: Op) -> None:
+    """Decline an op whose tensors are all of rank 5 or less."""
     if not _is_high(op):
         reject(f"the tensors of {op.name} have {MAX_RANK} axes or fewer")
 
 
-def _view(x: Value, shape: Sequence[Dim]) -> Value:
+def view(x: Value, shape: Sequence[Dim]) -> Value:
+    """``x`` in another shape; ``x`` itself when it has it."""
     return x if x.tensor.shape == tuple(shape) else aten.view.default(x, tuple(shape))
 
 
-def _again(op: Op, operands: dict[str, object], **attrs: Attr) -> tuple[Value, ...]:
+def again(op: Op, operands: dict[str, object], **attrs: Attr) -> tuple[Value, ...]:
     """The same op on other operands."""
     bound: dict[str, object] = {**op.arguments(), **op.attrs, **operands, **attrs}
     bound = {name: given for name, given in bound.items() if given is not None}
     return tuple(Builder.current(op.name).create(op.defn, bound).results)
 
 
-def _merged(shape: Sequence[Dim], groups: Sequence[Sequence[int]]) -> tuple[Dim, ...]:
+def merged(shape: Sequence[Dim], groups: Sequence[Sequence[int]]) -> tuple[Dim, ...]:
+    """The sizes of groups of axes."""
     return tuple(volume([shape[index] for index in group]) for group in groups)
 
 
-@rewrite(each(*_ELEMENTWISE))
+@rewrite(any_of(each(*_ELEMENTWISE), *(nn.resolve(name)(rest) for name in _ACTIVATIONS)))
 def elementwise(op: Op) -> Value:
     """Axes along which the same operands broadcast are merged."""
-    _require_high(op)
+    require_high(op)
     shape = op.results[0].tensor.shape
     padded = {
         operand: (*(1,) * (len(shape) - operand.rank), *operand.tensor.shape) for operand in dict.fromkeys(op.inputs)
     }
-    flags = [tuple(sizes[index] == shape[index] for sizes in padded.values()) for index in range(len(shape))]
-    groups = _grouped(flags, shape)
-    _fits(op, groups)
+    wide, groups = _repeated(op, padded, shape)
     small = {
-        operand: _view(operand, _merged(sizes, groups)) if operand.rank else operand
+        operand: view(_expand(operand, sizes, wide[operand]), merged(wide[operand], groups))
+        if operand.rank
+        else operand
         for operand, sizes in padded.items()
     }
-    (result,) = _again(
+    (result,) = again(
         op, {name: small[given] if isinstance(given, Value) else given for name, given in op.arguments().items()}
     )
-    return _view(result, shape)
+    return view(result, shape)
 
 
-@rewrite(each("mean.dim", "sum.dim_IntList", "amax", "amin", "var.correction", "std.correction", "logsumexp"))
-def reduction(op: Op) -> Value:
-    """Neighbouring axes that are all reduced, or all kept, are merged."""
-    _require_high(op)
+Sizes = dict[Value, tuple[Dim, ...]]
+
+
+def _repeated(op: Op, padded: Sizes, shape: Sequence[Dim]) -> tuple[Sizes, list[list[int]]]:
+    """What operands are repeated to, so that the axes along which all go together are few enough; and those."""
+    while len(groups := _together(padded, shape)) > MAX_RANK:
+        trials = [_along(padded, group, shape) for group in groups]
+        trials = [trial for trial in trials if trial != padded]
+        if not all(value.tensor.is_static for value in padded) or not trials:
+            raise unsupported_rank(op, f"it needs {len(groups)} axes at once")
+        padded = min(trials, key=lambda trial: (max(len(_together(trial, shape)), MAX_RANK), _elements(trial)))
+    return padded, groups
+
+
+def _together(padded: Sizes, shape: Sequence[Dim]) -> list[list[int]]:
+    flags = [tuple(sizes[index] == size for sizes in padded.values()) for index, size in enumerate(shape)]
+    return grouped(flags, shape)
+
+
+def _along(padded: Sizes, group: Sequence[int], shape: Sequence[Dim]) -> Sizes:
+    """The sizes when every operand is repeated along some axes; a number stays one."""
+    return {
+        operand: tuple(shape[i] if i in group else size for i, size in enumerate(sizes)) if operand.rank else sizes
+        for operand, sizes in padded.items()
+    }
+
+
+def _elements(padded: Sizes) -> int:
+    return sum(math.prod(size for size in sizes if isinstance(size, int)) for sizes in padded.values())
+
+
+def _expand(x: Value, sizes: Sequence[Dim], wide: Sequence[Dim]) -> Value:
+    found: Value = x if sizes == wide else aten.expand.default(view(x, sizes), tuple(wide))
+    return found
+
+
+@rewrite(each(*_REDUCTIONS))
+def reduction(op: Op) -> list[Value]:
+    """Neighbouring axes that are all reduced, or all kept, are merged; many of them are sorted first."""
+    require_high(op)
     x = op.value("self")
     shape = x.tensor.shape
     reduced = set(axes(op.attr("dim"), x.rank))
     wide = {index for index in reduced if shape[index] != 1}
     # An axis of size 1 joins its neighbours, unless only such axes are reduced.
-    groups = _grouped([index in reduced for index in range(x.rank)], shape if wide else [0] * x.rank)
-    _fits(op, groups)
-    small = _view(x, _merged(shape, groups))
+    groups = grouped([index in reduced for index in range(x.rank)], shape if wide else [0] * x.rank)
+    if len(groups) > MAX_RANK:
+        kept = [index for index in range(x.rank) if index not in reduced]
+        x = aten.permute.default(x, (*kept, *sorted(reduced)))
+        groups, wide = [kept, sorted(reduced)], set(reduced)
+    small = view(x, merged(shape, groups))
     dims = tuple(number for number, group in enumerate(groups) if any(i in (wide or reduced) for i in group))
-    (result,) = _again(op, {"self": small}, dim=dims, keepdim=False)
-    return _view(result, op.results[0].tensor.shape)
+    results = again(op, {"self": small}, dim=dims, keepdim=False)
+    return [view(result, old.tensor.shape) for result, old in zip(results, op.results, strict=True)]
 
 
 @rewrite(each(*_ONE_AXIS))
 def along_one_axis(op: Op) -> list[Value]:
     """Only one axis matters: what is before it is merged, and what is after it."""
-    _require_high(op)
+    require_high(op)
     name = "self" if "self" in op.defn.by_name else "tensors"
     variadic = op.defn.by_name[name].kind is Kind.VARIADIC
     given = op.variadic(name) if variadic else [op.value(name)]
     operands = [operand for operand in given if isinstance(operand, Value)]
     stacks = op.defn.root == "stack"
     dim_name = "dim" if "dim" in op.defn.by_name else "dimension"
+    if op.attr(dim_name) is None:
+        results = again(op, {name: view(operands[0], (volume(operands[0].tensor.shape),))})
+        return [view(result, old.tensor.shape) for result, old in zip(results, op.results, strict=True)]
     at = axis(op.attr(dim_name), operands[0].rank + stacks)
     small: list[Value] = []
     for operand in operands:
         shape = operand.tensor.shape
         middle = () if stacks else (shape[at],)
-        small.append(_view(operand, (volume(shape[:at]), *middle, volume(shape[at + (not stacks) :]))))
-    results = _again(op, {name: small if variadic else small[0]}, **{dim_name: 1})
-    return [_view(result, old.tensor.shape) for result, old in zip(results, op.results, strict=True)]
+        small.append(view(operand, (volume(shape[:at]), *middle, volume(shape[at + (not stacks) :]))))
+    results = again(op, {name: small if variadic else small[0]}, **{dim_name: 1})
+    return [view(result, old.tensor.shape) for result, old in zip(results, op.results, strict=True)]
 
 
 @rewrite(aten.expand.default)
 def expansion(op: Op) -> Value:
     """Neighbouring axes that are all repeated, or all kept, are merged."""
-    _require_high(op)
+    require_high(op)
     x, shape = op.value("self"), op.results[0].tensor.shape
     padded = (*(1,) * (len(shape) - x.rank), *x.tensor.shape)
-    groups = _grouped([given == wanted for given, wanted in zip(padded, shape, strict=True)], shape)
-    _fits(op, groups)
-    small = _view(x, _merged(padded, groups))
-    return _view(aten.expand.default(small, _merged(shape, groups)), shape)
+    groups = grouped([given == wanted for given, wanted in zip(padded, shape, strict=True)], shape)
+    fits(op, groups)
+    small = view(x, merged(padded, groups))
+    return view(aten.expand.default(small, merged(shape, groups)), shape)
 
 
 @rewrite(aten.flip.default)
 def reversal(op: Op) -> Value:
     """Axes that stay are merged."""
-    _require_high(op)
+    require_high(op)
     x = op.value("self")
     shape = x.tensor.shape
     flipped = set(axes(op.attr("dims"), x.rank)) if op.attr("dims") else set()
-    groups = _grouped([index if index in flipped else -1 for index in range(x.rank)], shape)
-    _fits(op, groups)
+    groups = grouped([index if index in flipped else -1 for index in range(x.rank)], shape)
+    fits(op, groups)
     dims = tuple(number for number, group in enumerate(groups) if any(i in flipped and shape[i] != 1 for i in group))
-    (result,) = _again(op, {"self": _view(x, _merged(shape, groups))}, dims=dims)
-    return _view(result, shape)
+    (result,) = again(op, {"self": view(x, merged(shape, groups))}, dims=dims)
+    return view(result, shape)
 
 
 RULES: list[Rule] = [chain, elementwise, reduction, along_one_axis, expansion, reversal]

@@ -18,7 +18,7 @@ from anec.ir.attrs import Attr
 from anec.ir.dims import Dim, Expr
 from anec.ir.graph import Op, Value
 from anec.ir.types import DType
-from anec.passes.lower_to_mil.permutation import MAX_RANK, Movement
+from anec.passes.lower_to_mil.permutation import MAX_RANK, Movement, planned
 from anec.passes.lower_to_mil.symbolic import vector
 from anec.passes.lower_to_mil.typing import MIL_NAMES, axis, result_type, value
 from anec.rewrite import reject
@@ -113,33 +113,10 @@ def transposed(x: Value, perm: Sequence[int]) -> Value:
 
 def moved(buffer: Value, movement: Movement, shape: Sequence[Dim]) -> Value:
     """The tensor that ``movement`` makes of ``buffer``, as ``shape``; at most rank 5 on the way."""
-    if buffer.rank <= MAX_RANK and buffer.tensor.shape == movement.parts:
-        return reshaped(transposed(buffer, movement.order), shape)
-    perm = _one_transpose(buffer.tensor.shape, movement, tuple(shape))
-    if perm is not None:
-        return reshaped(transposed(buffer, perm), shape)
     at = buffer
-    for sizes, perm in movement.steps():
+    for sizes, perm in planned(buffer.tensor.shape, movement, shape):
         at = transposed(reshaped(at, sizes), perm)
     return reshaped(at, shape)
-
-
-def _one_transpose(given: tuple[Dim, ...], movement: Movement, wanted: tuple[Dim, ...]) -> tuple[int, ...] | None:
-    """The permutation of the tensor itself after which only axes of size 1 come or go."""
-    axes = [axis for axis, size in enumerate(given) if size != 1]
-    parts = [number for number, size in enumerate(movement.parts) if size != 1]
-    sizes = [movement.parts[number] for number in parts]
-    if len(given) > MAX_RANK or [given[axis] for axis in axes] != sizes or len(parts) < 2:
-        return None
-    # Axes of size 1 stand where the result has them; where it has others, they stay.
-    frame = wanted if len(wanted) == len(given) else given
-    moving = iter([axes[parts.index(number)] for number in movement.order if number in parts])
-    units = iter([axis for axis, size in enumerate(given) if size == 1])
-    perm = tuple(next(units if size == 1 else moving, -1) for size in frame)
-    if sorted(perm) != list(range(len(given))):
-        return None
-    made = [given[axis] for axis in perm if given[axis] != 1]
-    return perm if made == [size for size in wanted if size != 1] else None
 
 
 def rearranged(x: Value, sizes: Sequence[Dim], perm: Sequence[int], shape: Sequence[Dim]) -> Value:

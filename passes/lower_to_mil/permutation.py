@@ -196,4 +196,33 @@ def _best(current: list[int], cuts: tuple[int, ...]) -> tuple[tuple[int, ...], t
     )
 
 
-__all__ = ["MAX_RANK", "Movement", "Step", "divide", "plan", "volume"]
+def planned(given: Sequence[Dim], movement: Movement, wanted: Sequence[Dim]) -> list[Step]:
+    """Reshapes and permutations that bring a tensor into a movement's order; a reshape to ``wanted`` follows.
+
+    One permutation of the tensor itself where only axes of size 1 come or go besides.
+    """
+    perm = movement.order if tuple(given) == movement.parts else _one_transpose(tuple(given), movement, tuple(wanted))
+    if perm is None or len(given) > MAX_RANK:
+        return movement.steps()
+    return [(tuple(given), perm)] if list(perm) != sorted(perm) else []
+
+
+def _one_transpose(given: tuple[Dim, ...], movement: Movement, wanted: tuple[Dim, ...]) -> tuple[int, ...] | None:
+    """The permutation of the tensor itself after which only axes of size 1 come or go."""
+    axes = [axis for axis, size in enumerate(given) if size != 1]
+    parts = [number for number, size in enumerate(movement.parts) if size != 1]
+    sizes = [movement.parts[number] for number in parts]
+    if [given[axis] for axis in axes] != sizes or len(parts) < 2:
+        return None
+    # Axes of size 1 stand where the result has them; where it has others, they stay.
+    frame = wanted if len(wanted) == len(given) else given
+    moving = iter([axes[parts.index(number)] for number in movement.order if number in parts])
+    units = iter([axis for axis, size in enumerate(given) if size == 1])
+    perm = tuple(next(units if size == 1 else moving, -1) for size in frame)
+    if sorted(perm) != list(range(len(given))):
+        return None
+    made = [given[axis] for axis in perm if given[axis] != 1]
+    return perm if made == [size for size in wanted if size != 1] else None
+
+
+__all__ = ["MAX_RANK", "Movement", "Step", "divide", "plan", "planned", "volume"]

@@ -96,8 +96,7 @@ _LISTS: Mapping[Refusal, str] = {
         "linalg_cholesky linalg_cholesky_ex cholesky cholesky_inverse cholesky_solve linalg_qr geqrf ormqr "
         "linalg_householder_product _linalg_svd linalg_svd linalg_svdvals _linalg_eigh linalg_eigh linalg_eigvalsh "
         "linalg_eig linalg_eigvals _linalg_eigvals linalg_lu linalg_lu_factor linalg_lu_factor_ex linalg_lu_solve "
-        "lu_unpack linalg_ldl_factor linalg_ldl_factor_ex linalg_ldl_solve _linalg_solve_ex linalg_solve "
-        "linalg_solve_triangular triangular_solve _linalg_det linalg_det _linalg_slogdet linalg_inv_ex linalg_inv "
+        "lu_unpack linalg_ldl_factor linalg_ldl_factor_ex linalg_ldl_solve linalg_solve_triangular triangular_solve "
         "linalg_pinv linalg_lstsq linalg_matrix_exp linalg_matrix_rank linalg_polar linalg_matrix_sqrth"
     ),
     SERIES: (

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from anec.errors import UnsupportedError
 from anec.ir.graph import Op
 from anec.passes.lower_to_mil.refused import refusal
+from anec.pipeline import registry
 from anec.rewrite import Miss, Rule
 
 
@@ -38,7 +39,8 @@ def table(ops: Sequence[Op], rules: Sequence[Rule], misses: Mapping[str, Miss]) 
             reason = refused.reason
         places = tuple(dict.fromkeys(op.origin.place for op in group if op.origin.place))
         rows.append(Unsupported(name, len(group), places, best.name if best else "", reason))
-    return sorted(rows, key=lambda row: (-row.count, row.op))
+    # What no rule could take comes first: others often fail for it, as what is computed from a size that data decide.
+    return sorted(rows, key=lambda row: (bool(row.nearest), -row.count, row.op))
 
 
 def _depth(miss: Miss | None) -> int:
@@ -56,10 +58,13 @@ def unsupported(ops: Sequence[Op], rules: Sequence[Rule], misses: Mapping[str, M
     first = rows[0]
     hints = [refused.hint for row in rows if not row.nearest and (refused := refusal(row.op)) is not None]
     plugin = "write a rule for it in a plugin (see docs/writing-a-pass.md), or anec.register_op(kernel=, lower=)"
+    raised = {root.name for rule in registry.find("raise-to-nn").rules for root in rule.roots}
+    if any(row.op in raised for row in rows):
+        plugin = f"`default`, in front of lower-to-mil, prepares such ops (--passes default,...); else {plugin}"
     count = f"{len(rows)} ops have" if len(rows) > 1 else f"{first.op} has"
     return UnsupportedError(
         f"{count} no lowering to Core ML",
         where=first.places[0] if first.places else None,
         window="\n".join(lines),
-        hint="; ".join(dict.fromkeys(hints)) if len(hints) == len(rows) else plugin,
+        hint="; ".join(dict.fromkeys([*hints, *([plugin] if len(hints) < len(rows) else [])])),
     )

@@ -32,8 +32,10 @@ from anec.passes.mil_cleanup import (
     inputs,
     pads,
     products,
+    regrouped,
     reshapes,
     slices,
+    spaces,
     transposes,
 )
 from anec.pipeline.base import EXACT, Context, Pass
@@ -64,6 +66,8 @@ class MilCleanup(Pass):
         *products.RULES,
         *flattened.RULES,
         *gathers.RULES,
+        *spaces.RULES,
+        *regrouped.RULES,
     )
 
     def run(self, graph: Graph, ctx: Context) -> None:

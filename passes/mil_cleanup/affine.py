@@ -35,9 +35,9 @@ def _fronts() -> tuple[Pattern, Pattern]:
     return any_of(*weights), mil.transpose(any_of(*weights), rest)
 
 
-@rewrite(mil.batch_norm(any_of(mil.conv(x, rest), mil.conv_transpose(x, rest)), rest))
+@rewrite(any_of(*(mil.batch_norm(front, rest) for front in _fronts())))
 def fold_batch_norm(op: Op) -> Value:
-    """A batch norm goes into the conv in front of it.
+    """A batch norm goes into the weights in front of it, also past a transpose.
 
     %1 = mil.conv(%x, %w)
     %y = mil.batch_norm(%1, %mean, %variance)
@@ -47,6 +47,8 @@ def fold_batch_norm(op: Op) -> Value:
                %y = mil.conv(%x, %3, %4)
     """
     target = weighted(op.value("x"))
+    if target.given.axis != 1 or target.op.name == "mil.matmul":
+        reject("the channels are another axis, or there is no bias")
     target.own_weight()
     scale, bias = normalization(op, target.weight.tensor.dtype, target.bias)
     return target.rebuilt(weight=target.scaled(scale), bias=bias)

@@ -14,9 +14,11 @@ Models that flatten batch and sequence in front of a linear (GPT-2's Conv1D), or
 from __future__ import annotations
 
 from anec.dialects import mil
-from anec.ir.graph import Value
+from anec.ir.graph import Op, Value
 from anec.ir.opdef import Operand
-from anec.passes.common import rebuild, varying
+from anec.passes.common import dims, known, only_use, rebuild, varying
+from anec.passes.lower_to_mil.permutation import volume
+from anec.passes.mil_cleanup.transposes import permutation
 from anec.rewrite import Rule, any_of, constant, optional, reject, rest, rewrite, var
 
 x = varying("x")
@@ -51,4 +53,51 @@ def linear_before_moves(x: Value, moved: Value, weight: Value, bias: Operand) ->
     return rebuild(moved.op, x=made)
 
 
-RULES: list[Rule] = [linear_before_moves]
+@rewrite(
+    mil.transpose(mil.reshape(mil.linear(mil.reshape(x, rest), constant("weight"), optional(var("bias"))), rest), rest)
+)
+def move_before_linear(op: Op, x: Value, weight: Value, bias: Operand) -> Value:
+    """Rows that are exchanged behind a linear are exchanged in front of it, where its heads are joined.
+
+    %x: f32[7,2,4,8], %w: f32[3,32] weight
+    %1 = mil.reshape(%x, [14, 32])
+    %2 = mil.linear(%1, %w)
+    %3 = mil.reshape(%2, [7, 2, 3])
+    %y = mil.transpose(%3) {perm=[1, 0, 2]}    ->    %1 = mil.transpose(%x) {perm=[1, 0, 2, 3]}
+                                                     %2 = mil.reshape(%1, [2, 7, 32])
+                                                     %y = mil.linear(%2, %w)
+    """
+    seen = op.value("x")
+    assert seen.op is not None
+    made = seen.op.value("x")
+    rows, perm = seen.tensor.shape[:-1], permutation(op)
+    heads = x.tensor.shape[len(rows) :]
+    if not x.tensor.is_static or x.tensor.shape[: len(rows)] != rows or len(rows) + 1 != _MOST_AXES:
+        reject("rows are not seen as they were")
+    if perm[-1] != len(rows) or volume(heads) != weight.shape[1] or not (only_use(seen) and only_use(made)):
+        reject("the last axis is moved, or the linear has other users")
+    moved = mil.transpose(x, perm=(*perm[:-1], *range(len(rows), x.rank)))
+    shape = tuple(rows[axis] for axis in perm[:-1])
+    return mil.linear(mil.reshape(moved, (*shape, weight.shape[1])), weight, bias)
+
+
+@rewrite(any_of(*(step(mil.reshape(x, rest).named("moved"), var("c")) for step in (mil.mul, mil.add))))
+def affine_before_view(op: Op, x: Value, moved: Value, c: Operand) -> Value:
+    """What scales or shifts each channel does so in front of a view of the rows.
+
+    %x: f32[2,4,8], %s: f32[8] weight
+    %1 = mil.reshape(%x, [8, 8])
+    %y = mil.mul(%1, %s)           ->    %1 = mil.mul(%x, %s)
+                                         %y = mil.reshape(%1, [8, 8])
+    """
+    if not known(c) or volume(dims(c)) != volume(dims(c)[-1:]) or op.result.type != moved.type:
+        reject("it differs along the rows")
+    if not x.tensor.is_static or not x.rank or x.shape[-1] != moved.shape[-1] or not only_use(moved):
+        reject("the channels are seen otherwise, or the view has other users")
+    if x.op is None or x.op.defn is not mil.linear:
+        reject("it would not join what is in front")
+    along = c if not isinstance(c, Value) or c.rank < x.rank else mil.reshape(c, dims(c)[-1:])
+    return mil.reshape(op.defn(x, along), moved.shape)
+
+
+RULES: list[Rule] = [linear_before_moves, move_before_linear, affine_before_view]

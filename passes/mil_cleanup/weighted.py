@@ -84,12 +84,14 @@ class Weighted:
         return 0 if self.op.name == "mil.conv_transpose" else 1
 
     def own_weight(self) -> None:
-        """Refuse a weight that something else uses too.
+        """Refuse a weight that something else uses too, other than sums of it, which are constants.
 
         Raises:
             Reject: it does; a changed weight would be stored beside the old one.
         """
-        if not only_use(self.weight):
+        mine = [user for user, _ in self.weight.uses if user is self.op]
+        others = [user for user in self.weight.users if user is not self.op]
+        if len(mine) != 1 or self.weight.is_output or not all(_is_summed(user) for user in others):
             reject("the weight is used elsewhere; it would be stored twice")
 
     def scaled(self, scale: Operand) -> Value:
@@ -133,6 +135,16 @@ class Weighted:
         changes = {name: value for name, value in names.items() if value is not None}
         made = rebuild(self.op, **changes)
         return made if self.behind is None else mil.transpose(made, perm=permutation(self.behind))
+
+
+def _is_summed(op: Op) -> bool:
+    """Whether nothing but sums is left of what a constant op computes."""
+    if not all(known(result) and not result.is_output for result in op.results):
+        return False
+    if op.name == "mil.reduce_sum":
+        return True
+    users = [user for result in op.results for user in result.users]
+    return op.name in ("mil.mul", "mil.reshape") and all(_is_summed(user) for user in users)
 
 
 def _channel_axis(op: Op) -> int:

@@ -87,14 +87,16 @@ class CheckError(AnecError):
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return ``"did you mean a or b?"`` for the nearest known words.
 
-    >>> nearest("canonicalise", ["canonicalize", "dce"])
+    >>> nearest("Canonicalise", ["canonicalize", "dce"])
     "did you mean 'canonicalize'?"
     >>> nearest("zzz", ["dce"])
     'known: dce'
     """
     known = sorted(known)
-    close = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
+    folded = {name.casefold(): name for name in known}
+    typed = word.casefold()
+    close = [typed] if typed in folded else difflib.get_close_matches(typed, folded, n=3, cutoff=0.5)
     if close:
-        return "did you mean " + " or ".join(repr(c) for c in close) + "?"
+        return "did you mean " + " or ".join(repr(folded[name]) for name in close) + "?"
     shown = ", ".join(known[:20])
     return f"known: {shown}" + (", ..." if len(known) > 20 else "")

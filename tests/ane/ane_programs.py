@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 
@@ -73,46 +74,9 @@ def made(build: Callable[[Maker], Value | Sequence[Value]] | str, target: str = 
     return maker.module
 
 
-_EQUATION = "nchw,nwhu->nchu"
+def distilbert() -> Module:
+    """Apple's hand-written DistilBERT (ml-ane-transformers) as coremltools converts it, without numbers.
 
-
-def distilbert(layers: int = 1, heads: int = 12, length: int = 128, width: int = 768) -> Module:
-    """Apple's hand-written DistilBERT (ml-ane-transformers), without numbers.
-
-    One transpose behind the embeddings and one a layer (of the keys, before they are split), products
-    head by head as einsum with keys on axis 1, convolutions of kernel 1, no reshape; the mask is made
-    once and added.
+    Written by ``tools/make_apple_distilbert.py``.
     """
-    head = width // heads
-
-    def dense(m: Maker, x: Value, inputs: int, outputs: int) -> Value:
-        return mil.conv(x, m.w(f"f16[{outputs},{inputs},1,1]"), m.w(f"f16[{outputs}]"))
-
-    def norm(m: Maker, x: Value) -> Value:
-        return mil.layer_norm(x, gamma=m.w(f"f16[{width}]"), beta=m.w(f"f16[{width}]"), axes=[1], epsilon=1e-7)
-
-    def attention(m: Maker, x: Value, mask: Value) -> Value:
-        query, key, values = (dense(m, x, width, width) for _ in range(3))
-        queries = mil.split.many(query, num_splits=heads, axis=1)
-        keys = mil.split.many(mil.transpose(key, perm=[0, 3, 2, 1]), num_splits=heads, axis=3)
-        value_heads = mil.split.many(values, num_splits=heads, axis=1)
-        parts = []
-        for q, k, v in zip(queries, keys, value_heads, strict=True):
-            scores = mil.add(mil.mul(mil.einsum([k, q], equation=_EQUATION), head**-0.5), mask)
-            parts.append(mil.einsum([v, mil.softmax(scores, axis=1)], equation=_EQUATION))
-        return dense(m, mil.concat(parts, axis=1), width, width)
-
-    def build(m: Maker) -> Value:
-        ids, given = m.x(f"i32[1,{length}]"), m.x(f"i32[1,{length}]")
-        embedded = mil.add(mil.gather(m.w(f"f16[30522,{width}]"), ids, axis=0), m.w(f"f16[1,{length},{width}]"))
-        x = norm(m, mil.expand_dims(mil.transpose(embedded, perm=[0, 2, 1]), axes=[2]))
-        mask = mil.mul(mil.sub(1.0, mil.cast(given, dtype="fp16")), -1e4)
-        mask = mil.expand_dims(mil.expand_dims(mask, axes=[2]), axes=[3])
-        for _ in range(layers):
-            x = norm(m, mil.add(attention(m, x, mask), x))
-            x = norm(m, mil.add(dense(m, mil.gelu(dense(m, x, width, 4 * width)), 4 * width, width), x))
-        first = mil.slice_by_index(x, [0, 0, 0, 0], [1, width, 1, 1])
-        scores = dense(m, mil.relu(dense(m, first, width, width)), width, 2)
-        return mil.cast(mil.squeeze(mil.squeeze(scores, axes=[3]), axes=[2]), dtype="fp32")
-
-    return made(build)
+    return anec.read(Path(__file__).parent / "apple_distilbert.anec")

@@ -39,37 +39,38 @@ def off(module: Module, generation: str = "M1") -> dict[str, list[str]]:
 
 
 def test_the_structure_of_apple_s_distilbert() -> None:
-    """The op counts that its authors' model has after conversion, one layer of six."""
+    """What its authors wrote by hand, six layers of twelve heads: what is asked of the rules below is asked of this."""
     module = distilbert()
     counts = Counter(op.defn.root for op in module.ops())
     wanted = {
-        "conv": 8,
-        "einsum": 24,
-        "transpose": 2,
-        "softmax": 12,
-        "layer_norm": 3,
-        "split": 3,
-        "concat": 1,
-        "gelu": 1,
+        "conv": 6 * 6 + 2,
+        "einsum": 2 * 6 * 12,
+        "transpose": 6 + 1,
+        "softmax": 6 * 12,
+        "layer_norm": 2 * 6 + 1,
+        "split": 3 * 6,
+        "concat": 6,
+        "gelu": 6,
+        "gather": 1,
     }
     assert {op: counts[op] for op in wanted} == wanted
     assert not counts.keys() & {"linear", "matmul", "reshape"}
-    assert counts["gather"] == 1
-    assert len(predict(distilbert(6)).functions[0].placements) == 473, "as that model has after its conversion"
+    assert {op.attr("axis") for op in module.ops() if op.defn.root == "softmax"} == {1}
+    assert len(predict(module).functions[0].placements) == 473
 
 
 @pytest.mark.parametrize("generation", ["M1", "M2", "M3", "M4", "M5"])
-@pytest.mark.parametrize("layers", [1, 6])
-def test_apple_s_distilbert_runs_there_but_for_its_embedding(generation: str, layers: int) -> None:
-    """Apple reports 602 of 606 ops: the lookup and what prepares it are left."""
-    function = predict(distilbert(layers), generation).functions[0]
-    left = [placement for placement in function.placements if not placement.on_ane]
-    assert len(left) <= 4
-    assert {placement.op.defn.root for placement in left} == {"gather", "cast"}
-    assert all(placement.edge for placement in left)
-    assert function.segments == 1
+def test_apple_s_distilbert_runs_there_but_for_its_embedding(generation: str) -> None:
+    """Apple reports 602 of 606 ops: four are left, the lookup and what stands at the edges."""
+    function = predict(distilbert(), generation).functions[0]
+    left = {placement.op.defn.root: placement for placement in function.placements if not placement.on_ane}
+    assert sum(not placement.on_ane for placement in function.placements) == 4
+    assert {op: left[op].blockers[0].rule.id for op in ("gather", "sub")} == {"gather": "A16", "sub": "A01i"}
+    assert left.keys() == {"gather", "sub", "cast"}
+    assert all(placement.edge for placement in left.values())
+    assert [segment.device for segment in function.route] == [Device.CPU, Device.ANE, Device.CPU]
     assert function.share.multiply_adds == 1
-    assert layers == 1 or function.share.ops > 0.99
+    assert function.share.ops > 0.99
 
 
 def test_heads_in_one_product_are_named() -> None:
@@ -239,6 +240,32 @@ def test_totals() -> None:
     assert function.weight_bytes == 2 * 512 * 256
 
 
+def test_segments_and_what_moving_between_devices_takes() -> None:
+    """By the numbers of cost.py: 0.09 ms to the Neural Engine, 0.23 ms to the CPU."""
+    module = made(lambda m: heavy(m, mil.cumsum(heavy(m, m.x(HEAVY)), axis=1)))
+    function = predict(module).functions[0]
+    size = 2 * 256 * 64 * 64
+    assert [(s.device, len(s.placements), s.taken_bytes, s.transfer) for s in function.route] == [
+        (Device.ANE, 1, size, 0.09), (Device.CPU, 1, size, 0.23), (Device.ANE, 1, size, 0.09),
+    ]  # fmt: skip
+    assert function.segments == 2
+    assert function.taken_bytes == 3 * size
+    assert function.transfer == pytest.approx(0.41)
+    assert function.floor == pytest.approx(2 * limits_of("M1").dispatch)
+    assert function.largest_bytes == size
+
+
+def test_a_tensor_is_taken_over_once() -> None:
+    """Two ops of one segment share it; what a segment made itself is none."""
+
+    def build(m: Maker) -> Value:
+        x = m.x(HEAVY)
+        return mil.add(heavy(m, x), heavy(m, x))
+
+    (segment,) = predict(made(build)).functions[0].route
+    assert segment.taken_bytes == 2 * 256 * 64 * 64
+
+
 @pytest.mark.parametrize(("last", "waste"), [(1, 62 * 64), (32, 0), (33, 62 * 64), (96, 0)])
 def test_padding_of_rows(last: int, waste: int) -> None:
     function = predict(made(lambda m: mil.relu(m.x(f"f16[1,64,1,{last}]")))).functions[0]
@@ -301,6 +328,7 @@ def test_json_says_that_it_is_a_prediction() -> None:
     assert (found["kind"], found["generation"], found["family"]) == ("prediction", "M3", "H15")
     assert found["limits_measured"] is False
     (function,) = found["functions"]  # type: ignore[misc]
+    assert sum(segment["ops"] for segment in function["route"]) == function["ops"]
     gather = next(row for row in function["placements"] if row["op"] == "mil.gather")
     assert (gather["preferred"], gather["supported"], gather["edge"]) == ("CPU", ["CPU"], True)
     assert gather["rules"][0]["id"] == "A16"

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from anec.backend import load, save
 from anec.backend.quiet import ct
 from anec.dialects import registry
 from anec.ir.attrs import Literal, format_attr
@@ -110,3 +111,30 @@ def assert_round_trip(before: Module, after: Module) -> None:
         assert given.keys() == read_back.keys()
         for op, attrs in given.items():
             assert attrs.items() <= read_back[op].items(), op
+
+
+def there_and_back(module: Module, folder: Path) -> Module:
+    """Save, load, save: the two packages must agree byte for byte."""
+    save(module, folder / "a.mlpackage")
+    found = load(folder / "a.mlpackage")
+    save(found, folder / "b.mlpackage")
+    assert files(folder / "a.mlpackage") == files(folder / "b.mlpackage")
+    return found
+
+
+CONV = program(
+    """
+    %w = weight "conv.weight" : f16[4,3,3,3]
+    %b = weight "conv.bias" : f32[4]
+    %scale = weight "norm.weight" : f16[8]
+    %xh = mil.cast(%x) {dtype="fp16"} : f16[1,3,8,8]
+    %bh = mil.cast(%b) {dtype="fp16"} : f16[4]
+    %c = mil.conv(%xh, %w, %bh) {pad_type="custom", pad=[1,1,1,1]} : f16[1,4,8,8]
+    %m = mil.mul(%c, 1.702) : f16[1,4,8,8]
+    %r = mil.reshape(%m, [4,8,8]) : f16[4,8,8]
+    %n = mil.layer_norm(%r, %scale) {axes=[-1], epsilon=1e-05} : f16[4,8,8]
+    %y = mil.cast(%n) {dtype="fp32"} : f32[4,8,8]
+    """,
+    '%x: f32[1,3,8,8] {path="args[0]"}',
+    "%y: f32[4,8,8]",
+)

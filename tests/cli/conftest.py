@@ -13,6 +13,7 @@ import pytest
 from anec.cli import main
 from anec.pipeline import registry
 
+COMPILE = ("compile", "models.py:tiny", "-o", "out.mlpackage")
 MODELS = Path(__file__).parent / "named_models.py"
 
 
@@ -26,6 +27,32 @@ class Result:
 
 
 Runner = Callable[..., Result]
+
+
+PASS = '''
+from anec import Pass, register
+
+
+@register
+class Mine(Pass):
+    """Does nothing, or what the test wants."""
+
+    name = "mine"
+
+    def run(self, graph, ctx):
+        {body}
+'''
+
+
+def plugin(path: Path, body: str = "return") -> str:
+    path.write_text(PASS.format(body=body))
+    return path.name
+
+
+def rows(table: str) -> dict[str, list[str]]:
+    """A printed table by its first column."""
+    lines = [line.split("  ") for line in table.splitlines()]
+    return {cells[0]: [cell.strip() for cell in cells[1:] if cell.strip()] for cells in lines if len(cells) > 1}
 
 
 def files_in(folder: Path) -> dict[str, bytes]:

@@ -9,23 +9,16 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 import anec
 from anec.cli.parser import make_parser
-from cli.conftest import Runner, files_in
+from cli.conftest import Runner, files_in, rows
 
-NAMED = ("compile", "opt", "run", "check", "diff", "passes", "analyze")
+NAMED = ("compile", "opt", "run", "check", "diff", "passes", "analyze", "explain")
 FINISH = ["lower-to-mil", "mil-cleanup", "to-fp16", "legalize-target", "legalize-io"]
-
-
-def rows(table: str) -> dict[str, list[str]]:
-    """A printed table by its first column."""
-    lines = [line.split("  ") for line in table.splitlines()]
-    return {cells[0]: [cell.strip() for cell in cells[1:] if cell.strip()] for cells in lines if len(cells) > 1}
 
 
 # -- compile -----------------------------------------------------------------------------------------
@@ -86,7 +79,8 @@ def test_disable(run: Runner) -> None:
 def test_compile_json(run: Runner) -> None:
     found = run("compile", "models.py:tiny", "--json", "--check", "numerics")
     data = json.loads(found.out)
-    assert list(data) == ["output", "target", "pipeline", "passes", "notes", "losses", "checks"]
+    assert list(data) == ["output", "target", "requested", "pipeline", "passes", "notes", "losses", "checks"]
+    assert data["requested"] == "default"
     assert (data["output"], data["target"]) == ("tiny.mlpackage", "iOS18")
     names = [entry["spec"] for entry in data["passes"]]
     assert ",".join(names) == data["pipeline"]
@@ -195,97 +189,6 @@ def test_run_precision(run: Runner, package: Path) -> None:
     assert np.allclose(declared, double, rtol=1e-2, atol=1e-3)
 
 
-# -- check -------------------------------------------------------------------------------------------
-
-
-def test_check_package_against_its_source(run: Runner, package: Path) -> None:
-    for pair in (("tiny.mlpackage", "models.py:tiny"), ("models.py:tiny", "tiny.mlpackage")):
-        found = run("check", *pair)
-        assert (found.code, found.err) == (0, ""), found.out
-        assert found.out.splitlines()[1].split()[0] == "output"
-        assert found.out.splitlines()[1].endswith("ok")
-
-
-def spoil(package: Path) -> None:
-    """Overwrite the largest weight's last bytes by others."""
-    path = package / "Data" / "com.apple.CoreML" / "weights" / "weight.bin"
-    data = bytearray(path.read_bytes())
-    half = np.frombuffer(bytes(data[-8:]), np.float16)
-    assert np.isfinite(half).all()
-    data[-8:] = (half + np.float16(1)).tobytes()
-    path.write_bytes(bytes(data))
-
-
-def test_check_names_the_first_value_that_differs(run: Runner, package: Path) -> None:
-    shutil.copytree(package, "good.mlpackage")
-    spoil(package)
-    for reference in ("models.py:tiny", "good.mlpackage"):
-        found = run("check", "tiny.mlpackage", reference, "--inputs", "in.npz")
-        assert found.code == 1
-        assert found.out.splitlines()[1].endswith("FAILED")
-        assert "1 of 1 outputs left the limits: psnr >= 40 dB\n" in found.out
-        # Every later value differs too; the linear is the first that does.
-        assert "first value that differs: %fc_linear = mil.linear" in found.out
-    data = json.loads(run("check", "tiny.mlpackage", "good.mlpackage", "--inputs", "in.npz", "--json").out)
-    assert data["passed"] is data["outputs"][0]["passed"] is False
-    assert data["first"].startswith("first value that differs: %fc_linear")
-
-
-@pytest.mark.parametrize(
-    ("limits", "code"),
-    [
-        (("--rtol", "1e-9"), 1),
-        (("--rtol", "0.1"), 0),
-        (("--rtol", "1e-9", "--atol", "0.1"), 0),
-        (("--min-psnr", "150"), 1),
-        (("--min-psnr", "30"), 0),
-        (("--min-psnr", "30", "--rtol", "1e-9"), 1),
-    ],
-)
-def test_limits(run: Runner, package: Path, limits: tuple[str, ...], code: int) -> None:
-    assert run("check", "tiny.mlpackage", "models.py:tiny", *limits).code == code
-
-
-def test_metric_of_the_user(run: Runner, package: Path, folder: Path) -> None:
-    (folder / "metrics.py").write_text(
-        "def near(a, b):\n    return bool(abs(a['output'] - b['output']).max() < 0.1)\n"
-        "def far(a, b):\n    return not near(a, b)\n"
-        "def error(a, b):\n    return float(abs(a['output'] - b['output']).max())\n"
-        "def broken(a, b):\n    return a['nothing']\n"
-    )
-    command = ("check", "tiny.mlpackage", "models.py:tiny", "--metric")
-    near, far = run(*command, "metrics.py:near"), run(*command, "metrics.py:far")
-    assert (near.code, far.code) == (0, 1)
-    assert "metrics.py:near: True\n" in near.out
-    error = json.loads(run(*command, "metrics.py:error", "--json").out)
-    assert error["passed"] is True
-    assert 0 < error["metric"] < 0.1
-    broken = run(*command, "metrics.py:broken")
-    assert broken.code == 1
-    assert "the metric metrics.py:broken failed: KeyError: 'nothing'" in broken.err
-
-
-def test_check_compile_says_what_was_done(run: Runner, package: Path) -> None:
-    found = run("check", "tiny.mlpackage", "--compile")
-    assert found.code == 0
-    assert "typed anew for iOS18 by coremltools" in found.out or "compiled by" in found.out
-    if sys.platform != "darwin":
-        assert "not compiled: that needs macOS" in found.out
-        data = json.loads(run("check", "tiny.mlpackage", "--compile", "--json").out)
-        assert data["compiled"] is False
-        assert data["target"] == "iOS18"
-
-
-def test_check_stored_outputs(run: Runner, package: Path) -> None:
-    run("run", "tiny.mlpackage", "--inputs", "in.npz", "-o", "out.npz")
-    found = run("check", "tiny.mlpackage", "out.npz", "--inputs", "in.npz")
-    assert (found.code, found.err) == (0, "")
-    both = run("check", "out.npz", "out.npz", "--json")
-    assert json.loads(both.out)["outputs"][0]["psnr"] == "inf", "JSON has no infinity"
-    np.savez("other.npz", output=np.load("out.npz")["output"] + 1)
-    assert run("check", "other.npz", "out.npz").code == 1
-
-
 # -- passes ------------------------------------------------------------------------------------------
 
 
@@ -307,104 +210,29 @@ def test_passes(run: Runner) -> None:
     assert [rule["name"] for rule in json.loads(run("passes", "lower-to-mil", "--json").out)["rules"]]
 
 
-# -- analyze -----------------------------------------------------------------------------------------
+def test_describe_a_pipeline(run: Runner) -> None:
+    shown = run("passes", "finish")
+    assert (shown.code, shown.out.startswith("finish: ")) == (0, True)
+    data = json.loads(run("passes", "finish", "--json").out)
+    assert data["passes"][0] == "lower-to-mil"
+    assert all(f"\n{spec} " in shown.out for spec in data["passes"])
 
 
-def analyzed(run: Runner, *arguments: str) -> tuple[int, dict[str, dict[str, Any]]]:
-    found = run("analyze", *arguments, "--json")
-    data = json.loads(found.out)
-    assert data["supported"] is (found.code == 0)
-    return found.code, {row["op"]: row for row in data["rows"]}
-
-
-def test_analyze_reports_every_unsupported_op(run: Runner, folder: Path) -> None:
-    code, found = analyzed(run, "models.py:unsupported")
-    assert code == 1
-    text = (folder / "models.py").read_text().splitlines()
-    for op, source, reason in (
-        ("aten.special_bessel_j0.default", "torch.special.bessel_j0", "no short series"),
-        ("aten._linalg_svd.default", "torch.linalg.svdvals", "factorizes a matrix"),
-    ):
-        assert found[op]["targets"] == []
-        assert reason in found[op]["reason"]
-        assert "register_op" in found[op]["remedy"]
-        assert text[int(found[op]["places"][0].rpartition(":")[2]) - 1].find(source) > 0
-    assert found["nn.gru"]["targets"] == ["iOS18"]
-    assert found["aten.add.Tensor"]["targets"] == ["iOS15", "iOS16", "iOS17", "iOS18"]
-    shown = run("analyze", "models.py:unsupported")
-    assert shown.out.endswith(f"2 of {sum(row['count'] for row in found.values())} ops are not supported on iOS18\n")
-    first = [line.split()[0] for line in shown.out.splitlines()[1:4]]
-    assert first == ["aten._linalg_svd.default", "aten.special_bessel_j0.default", "nn.gru"], "what is missing stands first"
-
-
-@pytest.mark.parametrize("factory", ["wide_constant", "wide_buffer"])
-def test_analyze_goes_on_behind_a_constant_that_is_too_wide(run: Runner, factory: str) -> None:
-    code, found = analyzed(run, f"models.py:{factory}")
-    assert code == 1
-    wide = [row for row in found.values() if not row["targets"]]
-    assert len(wide) == 1
-    assert "1099511627776" in wide[0]["reason"]
-    assert "int32" in wide[0]["reason"]
-    assert "change the model there" in wide[0]["remedy"]
-    if factory == "wide_constant":
-        assert found["aten.relu.default"]["targets"] == ["iOS15", "iOS16", "iOS17", "iOS18"]
-
-
-def test_analyze_gru(run: Runner) -> None:
-    assert analyzed(run, "models.py:short_gru", "--target", "iOS15")[0] == 0
-    assert analyzed(run, "models.py:long_gru", "--target", "iOS18")[0] == 0
-    code, found = analyzed(run, "models.py:long_gru", "--target", "iOS17")
-    assert code == 1
-    assert found["nn.gru"]["missing"] == {"iOS15": 1, "iOS16": 1, "iOS17": 1}
-    shown = run("analyze", "models.py:long_gru", "--target", "iOS17")
-    line = shown.out.splitlines()[1]
-    assert "iOS18+" in line
-    assert line.count("--target iOS18") == 1
-    assert "models.py:" in line
-
-
-def test_analyze_counts_the_failing_ones_alone(run: Runner, folder: Path) -> None:
-    """Of two grus one is short enough to be written out."""
-    with (folder / "models.py").open("a") as file:
-        file.write(
-            "\n\nclass Both(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
-            "        self.short, self.long = Gru(), Gru()\n\n    def forward(self, a, b):\n"
-            "        return self.short(a), self.long(b)\n\n\n"
-            "def both():\n    return Both(), (torch.randn(1, 3, 4), torch.randn(1, 40, 4))\n"
-        )
-    code, found = analyzed(run, "models.py:both", "--target", "iOS16")
-    assert code == 1
-    assert (found["nn.gru"]["count"], found["nn.gru"]["missing"]["iOS16"]) == (2, 1)
-    assert "(long.gru)" in found["nn.gru"]["places"][0], "the failing one stands first"
-    assert "1 of 2 ops is not supported on iOS16" in run("analyze", "models.py:both", "--target", "iOS16").out
-
-
-def test_analyze_mobile_network(run: Runner) -> None:
-    for target in ("iOS15", "iOS18"):
-        found = run("analyze", "models.py:mobile", "--target", target)
-        assert (found.code, found.err) == (0, "")
-        shown = rows(found.out)
-        assert shown["aten.conv2d.default"][:2] == ["3", "iOS15+"]
-        assert found.out.splitlines()[-1].startswith("all ")
-
-
-def test_analyze_package_and_text(run: Runner, package: Path, text: Path) -> None:
-    code, found = analyzed(run, "tiny.mlpackage")
-    assert code == 0
-    assert {"mil.linear", "mil.gelu", "mil.mul"} <= found.keys()
-    code, found = analyzed(run, "tiny.anec")
-    assert code == 0
-    assert {"aten.linear.default", "nn.gelu", "aten.mul.Tensor"} == found.keys()
-
-
-def test_analyze_package_of_a_later_target(run: Runner) -> None:
-    """A gru is one op from iOS18 on, whose form earlier targets do not take."""
-    assert run("compile", "models.py:long_gru", "-o", "gru.mlpackage", "--target", "iOS18").code == 0
-    assert analyzed(run, "gru.mlpackage", "--target", "iOS18")[0] == 0
-    code, found = analyzed(run, "gru.mlpackage", "--target", "iOS15")
-    assert code == 1
-    assert found["mil.gru"]["targets"] == ["iOS18"]
-    assert found["mil.gru"]["remedy"] == "--target iOS18"
+@pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell")
+def test_closed_and_full_output(folder: Path) -> None:
+    anec = f"{sys.executable} -m anec passes dce"
+    closed = subprocess.run(f"{anec} >&- 2>&-", shell=True, check=False)
+    assert closed.returncode == 0
+    # The reader is gone before anything is written.
+    gone = subprocess.run(f"({anec}; echo code $? >&2) | true", shell=True, check=False, capture_output=True, text=True)
+    assert gone.stderr == "code 1\n"
+    if Path("/dev/full").exists():
+        buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+        command = f"{anec} > /dev/full"
+        full = subprocess.run(command, shell=True, check=False, stderr=subprocess.PIPE, text=True, env=buffered)
+        assert (full.returncode, full.stderr) == (
+            1, "error: cannot write to standard output: No space left on device\n"
+        )  # fmt: skip
 
 
 # -- what a person sees ------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The docstring of every pass file shows IR before and after; here it runs."""
+"""The docstrings of pass files and of their rules show IR before and after; here it runs."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ import pytest
 import torch
 
 import anec
+from anec.api.text import optimize
 from anec.check.draw import draw
 from anec.ir.graph import Module
 from anec.ir.types import StateType
 from anec.pipeline import registry
-from docstring_ir import BadExample, build, compare, examples, is_sketch, paragraphs
+from docstring_ir import BadExample, examples, is_sketch, paragraphs
+from docstring_modules import build, compare
 
 ROOT = Path(__file__).parents[2]
 # So many examples may be marked as not run.
 SKETCHES = 1
+# Files whose rules show IR each, in their own docstrings.
+RULES_SHOWN = ("activations/*.py", "attention/*.py", "attention_masks.py", "custom_norms/*.py", "fp16_safe/*.py")
 
 
 def pass_of(path: Path) -> str:
@@ -47,6 +51,17 @@ def blocks(path: Path) -> list[list[str]]:
     return list(paragraphs(doc))
 
 
+def rule_blocks(path: Path) -> dict[str, list[list[str]]]:
+    """By rule, what its own docstring shows."""
+    functions = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef)]
+    rules = [node for node in functions if any(is_rewrite(decorator) for decorator in node.decorator_list)]
+    return {node.name: list(paragraphs(ast.get_docstring(node) or "")) for node in rules}
+
+
+def is_rewrite(decorator: ast.expr) -> bool:
+    return isinstance(decorator, ast.Call) and isinstance(decorator.func, ast.Name) and decorator.func.id == "rewrite"
+
+
 def inputs_of(module: Module) -> dict[str, torch.Tensor] | None:
     """Example inputs, for passes that measure; None where a size is symbolic."""
     generator = torch.Generator().manual_seed(0)
@@ -54,19 +69,26 @@ def inputs_of(module: Module) -> dict[str, torch.Tensor] | None:
     return None if module.dims else {value.name: draw(value, generator) for value in values}
 
 
-def run(lines: list[str], pass_name: str) -> str:
-    """Run the examples of a paragraph; what is wrong with them, or nothing."""
+def run(lines: list[str], pass_name: str, rule: str = "") -> str:
+    """Run the examples of a paragraph, in which ``rule`` must fire; what is wrong with them, or nothing."""
     try:
         found = examples(lines)
         for example in found:
             module = build(example)
-            after = anec.opt(module, example.pass_name or pass_name, check="rewrites", inputs=inputs_of(module))
+            after, report = optimize(module, example.pass_name or pass_name, check="rewrites", inputs=inputs_of(module))
             problem = compare(example, after)
             if problem:
                 return problem
+            if rule and not any(rule in each.fired for each in report.passes):
+                return f"{rule} does not fire in its own example"
     except (BadExample, anec.AnecError) as error:
         return str(error)
     return ""
+
+
+RULE_FILES = [
+    path for path in FILES if any(path in (ROOT / "passes").glob(p) for p in RULES_SHOWN) and rule_blocks(path)
+]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT / "passes")))
@@ -74,6 +96,19 @@ def test_before_becomes_after(path: Path) -> None:
     found = blocks(path)
     assert found, "the docstring shows no IR before and after"
     problems = [problem for lines in found if not is_sketch(lines) and (problem := run(lines, pass_of(path)))]
+    assert not problems, "\n\n".join(problems)
+
+
+@pytest.mark.parametrize("path", RULE_FILES, ids=lambda path: str(path.relative_to(ROOT / "passes")))
+def test_before_becomes_after_in_the_docstring_of_a_rule(path: Path) -> None:
+    found = rule_blocks(path)
+    assert all(found.values()), [rule for rule, shown in found.items() if not shown]
+    problems = [
+        f"{rule}: {problem}"
+        for rule, shown in found.items()
+        for lines in shown
+        if (problem := run(lines, pass_of(path), rule))
+    ]
     assert not problems, "\n\n".join(problems)
 
 

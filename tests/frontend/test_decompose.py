@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import anec
 from anec.errors import AnecError
 from anec.frontend import KEPT, Lifted, decompose, export, lift
 
@@ -161,3 +162,16 @@ def test_vmap_of_ops_that_stay_leaves_nothing_behind(lifted: Callable[..., Any])
             return torch.vmap(lambda row: row * 2 + 1)(x)
 
     assert [op.name for op in lifted(Mapped(), torch.randn(2, 3)).module.main] == ["aten.mul.Tensor", "aten.add.Tensor"]
+
+
+def test_linspace_is_torchs_own() -> None:
+    """Taken apart, its integers come of products in float32, which fall short of whole numbers."""
+
+    class Spaced(nn.Module):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return x + torch.linspace(-3, 10, 50, dtype=torch.int64), x + torch.linspace(-1, 1, 50)
+
+    x = torch.zeros(50)
+    compiled = anec.compile(Spaced(), (x,), precision="fp32")
+    for found, wanted in zip(compiled.run({"x": x}).values(), Spaced()(x), strict=True):
+        assert torch.equal(torch.as_tensor(found), wanted)

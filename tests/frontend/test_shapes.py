@@ -203,3 +203,26 @@ def test_checking_leaves_what_the_model_holds_as_it_was() -> None:
     model = Cached()
     anec.compile(model, torch.ones(2, 4), check="numerics")
     assert not model.held["cache"].any()
+
+
+@pytest.mark.parametrize("given", ["1x4,2x4", "1..2x4", "B:1..2x4"])
+def test_sizes_of_one_and_two(given: str) -> None:
+    """torch traces no size of 1; 2 alone would be a fixed size."""
+    torch.manual_seed(0)
+    model = nn.Linear(4, 3).eval()
+    compiled = anec.compile(model, (torch.randn(2, 4),), shapes={"input": given}, precision="fp32")
+    for rows in (1, 2):
+        x = torch.randn(rows, 4)
+        torch.testing.assert_close(torch.from_numpy(compiled.run({"input": x})["output"]), model(x).detach())
+    with pytest.raises(UsageError):
+        compiled.run({"input": torch.randn(3, 4)})
+
+
+def test_the_hint_of_a_tied_size_names_it() -> None:
+    class Sum(nn.Module):
+        def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+            return a + b
+
+    with pytest.raises(AnecError, match="fixes axis 0") as caught:
+        anec.compile(Sum(), (torch.ones(3, 2), torch.ones(3, 2)), shapes={"a": "2..4x2"})
+    assert "give both one name: N:2..4" in (caught.value.hint or "")

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from anec.dialects import nn
+from anec.dialects import aten, nn
+from anec.errors import UsageError
 from anec.ir.build import Builder
 from anec.ir.graph import Graph, Module
 from anec.ir.types import DType, TensorType
@@ -67,7 +68,8 @@ CASES: dict[str, tuple[dict[str, torch.Tensor], dict[str, Any]]] = {
     "mask of rank 2": (operands(2, 3, 3, 4, 7) | {"mask": masked(1, 1, 4, 7)[0, 0]}, {}),
     "float mask a head": (operands(2, 3, 3, 4, 7) | {"mask": drawn(1, 3, 4, 7, seed=4)}, {}),
     "infinite mask": (
-        operands(2, 3, 3, 4, 7) | {"mask": torch.zeros(2, 1, 4, 7).double().masked_fill(~masked(2, 1, 4, 7), -torch.inf)},
+        operands(2, 3, 3, 4, 7)
+        | {"mask": torch.zeros(2, 1, 4, 7).double().masked_fill(~masked(2, 1, 4, 7), -torch.inf)},
         {},
     ),
     "mask of the lowest number": (
@@ -103,6 +105,25 @@ def counts(module: Module) -> dict[str, int]:
     return {name: names.count(name) for name in set(names)}
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 4, 1), (1, 3, 4, 1), (2, 1, 4, 1), (2, 3, 1, 1), (2, 3, 4, 6)], ids=str)
+@pytest.mark.parametrize("softcap", [0.0, 2.0])
+def test_a_factor_of_queries_and_heads_is_one_of_scores(shape: tuple[int, ...], softcap: float) -> None:
+    tensors = operands(2, 3, 3, 4, 7) | {"mask": masked(2, 1, 4, 7)}
+    module = attention_module(tensors, softcap=softcap)
+    gate = module.main.add_input("gate", TensorType(DType.F32, shape))
+    (op,) = module.main.ops()
+    with Builder(module.main, before=op).active():
+        op.set_operand(0, aten.mul.Tensor(op.value("query"), gate))
+    tensors["gate"] = drawn(*shape, seed=5)
+    wanted = evaluate(module, tensors, precision=DOUBLE)
+    run_pass(module, AneAttention())
+    scored = shape[1] > 1 and shape[-1] == 1 and not softcap
+    assert any(op.name == "aten.mul.Tensor" for op in module.main) != scored
+    found = evaluate(module, tensors, precision=DOUBLE)
+    for name, tensor in wanted.items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-10, atol=1e-12)
+
+
 def test_each_head_is_two_products_in_the_one_equation() -> None:
     module = attention_module(operands(1, 4, 2, 8, 8))
     run_pass(module, AneAttention())
@@ -127,6 +148,29 @@ def test_heads_share_a_softmax_as_far_as_the_working_set_goes() -> None:
     module = attention_module(operands(1, 8, 8, 512, 512))
     run_pass(module, AneAttention())
     assert counts(module)["softmax"] == 2
+
+
+def test_the_working_set_is_that_of_the_generation() -> None:
+    # An M5 holds 4.72 MB: nine such heads.
+    module = attention_module(operands(1, 8, 8, 512, 512))
+    run_pass(module, AneAttention(generation="M5"))
+    assert counts(module)["softmax"] == 1
+    module = attention_module(operands(1, 8, 8, 512, 512))
+    run_pass(module, AneAttention(generation="A15"))
+    assert counts(module)["softmax"] == 2
+
+
+@pytest.mark.parametrize("option", ["heads", "chunk"])
+def test_numbers_begin_at_1(option: str) -> None:
+    assert AneAttention(**{option: 0}) == AneAttention(**{option: "auto"}) == AneAttention()
+    assert AneAttention(**{option: 3}).spec() == f"ane-attention{{{option}=3}}"
+    with pytest.raises(UsageError, match=f"ane-attention{{{option}=-1}}: it is auto, or at least 1"):
+        AneAttention(**{option: -1})
+
+
+def test_an_unknown_generation() -> None:
+    with pytest.raises(UsageError, match="unknown generation 'M9'"):
+        AneAttention(generation="M9")
 
 
 @pytest.mark.parametrize("shapes", [((2, 2, 2, 4, 6), (2, 2, 2, 5, 6)), ((4, 6), (5, 6))], ids=["rank 5", "rank 2"])

@@ -236,16 +236,42 @@ def test_a_computed_mask_is_shared_by_all_layers(batch):
     assert_numbers(model, embedded(batch), kept)
 
 
+def _nothing_chosen(kept: Tensor) -> Tensor:
+    """-inf alone hides: the mask tells which queries see no key."""
+    return _chosen_padding(kept) + _causal_float()
+
+
+def _low_and_nothing(kept: Tensor) -> Tensor:
+    """Both hide: rows of -inf give zeros, rows of lowest numbers see the keys evenly."""
+    kept = kept[:, None, :, None].expand(-1, 1, -1, LENGTH)
+    return torch.where(kept == 2, -math.inf, torch.where(kept.bool(), 0.0, LOWEST))
+
+
 def test_queries_that_see_no_key_give_zeros():
-    """A constant row without keys, and left padding beneath a causal mask."""
+    """A constant row without keys, left padding beneath a causal mask, and -inf in a mask of floats."""
     kept = torch.ones(2, LENGTH, dtype=torch.int32)
     kept[1, :3] = 0
     constant = Layers(lambda kept: torch.ones(LENGTH, LENGTH, dtype=torch.bool).tril(-1))
-    model = All({"constant": constant, "computed": Layers(_padding_and_causal)})
-    (mask,) = set(masks(default(model, embedded(2), kept).main.outputs[0]))
+    made = {"computed": _padding_and_causal, "chosen": _nothing_chosen, "both": _low_and_nothing}
+    model = All({"constant": constant, **{name: Layers(make) for name, make in made.items()}})
+    module = default(model, embedded(2), kept)
+    (mask,) = set(masks(module.main.outputs[0]))
     assert mask is not None
     assert mask.weight is not None
+    (chosen,) = set(masks(module.main.outputs[2]))
+    assert chosen is not None
+    # The layers share the mask and what it tells.
+    assert sorted(op.name for op in chosen.users) == ["aten.amax.default"] + ["nn.attention"] * LAYERS
+    kept[0, 4] = 2
     assert_numbers(model, embedded(2), kept)
+
+
+def test_a_float_mask_that_is_an_input_may_hide_all_keys():
+    model = All({"given": Layers(lambda mask: mask)})
+    mask = _causal_float().expand(2, 1, -1, -1).clone()
+    mask[0, 0, 4] = -math.inf
+    default(model, embedded(2), mask)
+    assert_numbers(model, embedded(2), mask)
 
 
 def _no_key_in_some_rows() -> Tensor:

@@ -45,7 +45,8 @@ def ops(compiled: anec.CompiledModel) -> list[str]:
 def test_every_form_is_exact(form, attrs):
     x = smooth(1, 2, 8, 10)
     model = Resize(mode="bicubic", **attrs)
-    passes = f"raise-to-nn,bicubic{{form={form}}},ane"
+    # Strides of 5 and transposed kernels become more ops within the limits of the hardware.
+    passes = f"raise-to-nn,bicubic{{form={form}}},ane,-ane-legalize"
     compiled = anec.compile(model, (x,), passes=passes, precision="fp32", check="all")
     found = compiled.run({compiled.input_names[0]: x})
     torch.testing.assert_close(torch.as_tensor(next(iter(found.values()))), model(x), rtol=1e-5, atol=1e-5)

@@ -166,6 +166,9 @@ def _transformer(name: str, implementation: str) -> tuple[nn.Module, dict[str, T
         small = t.BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
                              intermediate_size=32, attn_implementation=implementation)  # fmt: skip
         return t.BertModel(small), {"input_ids": ids, "attention_mask": padding}, 2
+    if name == "gpt":
+        gpt = t.OpenAIGPTConfig(vocab_size=50, n_positions=12, n_embd=16, n_layer=2, n_head=2)
+        return t.OpenAIGPTModel(gpt), {"input_ids": ids, "attention_mask": padding}, 2
     if name == "gpt2":
         model = t.GPT2Model(t.GPT2Config(vocab_size=50, n_embd=16, n_layer=2, n_head=2, use_cache=False, bos_token_id=1,
                                          eos_token_id=2, attn_implementation=implementation))  # fmt: skip
@@ -190,7 +193,7 @@ def _transformer(name: str, implementation: str) -> tuple[nn.Module, dict[str, T
 
 @pytest.mark.parametrize(
     ("name", "implementation"),
-    [*((name, "eager") for name in ("bert", "gpt2", "llama", "t5", "whisper")), ("bert", "sdpa"), ("llama", "sdpa")],
+    [*((name, "eager") for name in ("bert", "gpt", "gpt2", "llama", "t5", "whisper")), ("bert", "sdpa"), ("llama", "sdpa")],
 )
 def test_transformers(name, implementation):
     """A layer is one attention; masks are added, finite, and one for all layers that have the same."""
@@ -202,7 +205,7 @@ def test_transformers(name, implementation):
     assert len(found) == count
     masks = [op.value("mask") for op in found if op.operand("mask") is not None]
     assert all(mask.tensor.dtype.is_float for mask in masks)
-    assert len(set(masks)) == {"bert": 1, "gpt2": 1, "llama": 1, "t5": 3, "whisper": 1}[name]
+    assert len(set(masks)) == {"bert": 1, "gpt": 1, "gpt2": 1, "llama": 1, "t5": 3, "whisper": 1}[name]
     if implementation == "eager" and name == "bert":
         assert_numbers(named, inputs)
 

@@ -26,6 +26,7 @@ from anec.pipeline.spec import (
     format_pipeline,
     make_pass,
     parse_pipeline,
+    with_option,
 )  # fmt: skip
 
 names = st.from_regex(r"[a-z][a-z0-9]{0,4}(-[a-z0-9]{1,4}){0,2}", fullmatch=True).filter(lambda name: name != "fix")
@@ -133,6 +134,15 @@ class Every(Pass):
 
 
 @dataclass
+class Auto(Pass):
+    """A number, or a word in its place."""
+
+    name = "auto"
+
+    count: int | Literal["auto"] = "auto"
+
+
+@dataclass
 class Needs(Pass):
     """An option without a default."""
 
@@ -143,7 +153,7 @@ class Needs(Pass):
 
 @pytest.fixture(autouse=True)
 def passes(fresh_registry: None) -> None:
-    for cls in (Every, Needs, First, Second, Rough):
+    for cls in (Every, Auto, Needs, First, Second, Rough):
         registry.register(cls)
 
 
@@ -202,6 +212,7 @@ def test_a_pass_prints_what_differs_from_its_defaults() -> None:
         ("every{pair=[1,x]}", "'x' is not a number"),
         ("every{colour=green}", "'green' is not among red, dark blue"),
         ("every{maybe=x}", "'x' is not an integer"),
+        ("auto{count=x}", "auto{count=...}: 'x' is neither an integer nor auto"),
         ("every{cuont=1}", "the pass every has no option 'cuont'"),
         ("needs", "the pass needs needs the option size-limit"),
     ],
@@ -276,8 +287,36 @@ def test_options_go_to_the_passes_that_have_them() -> None:
     with pytest.raises(UsageError, match="no pass of the pipeline start has the option 'lovel'") as caught:
         built("start{lovel=2}", start="first,every")
     assert "'level'" in (caught.value.hint or "")
+    assert caught.value.window == "first: level\nevery: " + ", ".join(Every.options())
     with pytest.raises(UsageError, match="no pass of the pipeline outer has the option 'x'"):
         built("outer{x=2}", outer="inner", inner="rough")
+
+
+NAMED = {"start": "first,every", "outer": "start,rough"}
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("every,start", "every,start{level=2}"),
+        ("outer", "outer{level=2}"),
+        (" fix( rough,second ) ,-every", "fix(rough,second{level=2}),-every"),
+        ("start{count=3}", "start{count=3 level=2}"),
+        ("start{level=2},first", "start{level=2},first{level=2}"),
+        ("every,rough", None),
+        ("", None),
+    ],
+)
+def test_an_option_for_all_that_have_it(text: str, wanted: str | None) -> None:
+    assert with_option(text, "level", "2", NAMED) == wanted
+    assert wanted is None or with_option(wanted, "level", "2", NAMED) == wanted
+
+
+def test_an_option_that_is_given_another_value() -> None:
+    with pytest.raises(UsageError, match="start is given level=1 and level=2"):
+        with_option("start{level=1}", "level", "2", NAMED)
+    with pytest.raises(UsageError, match="there is no pass 'strat'"):
+        with_option("strat", "level", "2", NAMED)
 
 
 def test_dropping() -> None:

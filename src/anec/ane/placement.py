@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from anec.ane.catalogue import CATALOGUE
-from anec.ane.cost import Device, Work, work_of
+from anec.ane.cost import Device, Work, transfer, work_of
 from anec.ane.limits import Limits, limits_of
 from anec.ane.rules import Confidence, Finding
 from anec.ane.segments import choose
-from anec.ane.site import Program
+from anec.ane.site import Program, Site
 from anec.errors import AnecError
 from anec.ir.graph import Graph, Module, Op
 
@@ -124,20 +124,54 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
+class Segment:
+    """Ops that run without a change of device.
+
+    Args:
+        device: where.
+        placements: the ops.
+        taken_bytes: what it takes over from other devices; inputs of the function come from the CPU.
+        transfer: the milliseconds that Core ML reckons with for the change of device (see cost.py).
+    """
+
+    device: Device
+    placements: tuple[Placement, ...]
+    taken_bytes: int
+    transfer: float
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "device": self.device.value,
+            "ops": len(self.placements),
+            "multiply_adds": sum(placement.work.products for placement in self.placements),
+            "taken_bytes": self.taken_bytes,
+            "transfer_ms": self.transfer,
+            "first": self.placements[0].name,
+            "last": self.placements[-1].name,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class FunctionPrediction:
     """The prediction for one function.
 
     Args:
         name: of the function.
         placements: one for each op that runs, in program order; constants are not counted.
+        route: the segments in the order they run.
         findings: the rules that apply to the function as a whole.
         weight_bytes: what the package holds for it.
+        largest_bytes: the largest tensor that flows (B63).
+        dispatch: the milliseconds one run on the Neural Engine takes at least (B60).
     """
 
     name: str
     placements: tuple[Placement, ...]
+    route: tuple[Segment, ...]
     findings: tuple[Finding, ...]
     weight_bytes: int
+    largest_bytes: int
+    dispatch: float
 
     @property
     def share(self) -> Share:
@@ -152,7 +186,22 @@ class FunctionPrediction:
     @property
     def segments(self) -> int:
         """How many pieces there are on the Neural Engine."""
-        return len({placement.segment for placement in self.placements if placement.on_ane})
+        return sum(segment.device is Device.ANE for segment in self.route)
+
+    @property
+    def taken_bytes(self) -> int:
+        """What segments take over from other devices."""
+        return sum(segment.taken_bytes for segment in self.route)
+
+    @property
+    def transfer(self) -> float:
+        """The milliseconds that Core ML reckons with for all changes of device."""
+        return sum(segment.transfer for segment in self.route)
+
+    @property
+    def floor(self) -> float:
+        """The milliseconds that its runs on the Neural Engine take at least, whatever they do."""
+        return self.segments * self.dispatch
 
     @property
     def moved_bytes(self) -> int:
@@ -171,6 +220,11 @@ class FunctionPrediction:
             "ane_share": _share_json(self.share),
             "ane_supported_share": _share_json(self.supported_share),
             "segments": self.segments,
+            "route": [segment.as_json() for segment in self.route],
+            "transfer_ms": round(self.transfer, 4),
+            "taken_bytes": self.taken_bytes,
+            "dispatch_floor_ms": round(self.floor, 4),
+            "largest_bytes": self.largest_bytes,
             "weight_bytes": self.weight_bytes,
             "moved_bytes": self.moved_bytes,
             "wasted_bytes": self.wasted_bytes,
@@ -255,7 +309,33 @@ def _predicted(module: Module, graph: Graph, limits: Limits, units: Units) -> Fu
         )
         for op, site in sites.items()
     )  # fmt: skip
-    return FunctionPrediction(graph.name, placements, tuple(CATALOGUE.of_program(program)), program.weight_bytes)
+    largest = max((site.bytes(value) for site in sites.values() for value in site.values), default=0)
+    return FunctionPrediction(
+        graph.name, placements, _route(placements, sites), tuple(CATALOGUE.of_program(program)), program.weight_bytes,
+        largest, limits.dispatch,
+    )  # fmt: skip
+
+
+def _route(placements: Sequence[Placement], sites: Mapping[Op, Site]) -> tuple[Segment, ...]:
+    """The segments in the order they run, and what each takes over."""
+    members: dict[int, list[Placement]] = {}
+    for placement in placements:
+        members.setdefault(placement.segment, []).append(placement)
+    # Inputs have no op, and come from the CPU.
+    device: dict[Op | None, Device] = {placement.op: placement.preferred for placement in placements}
+    found: list[Segment] = []
+    before = Device.CPU
+    for _, run in sorted(members.items()):
+        here = run[0].preferred
+        used = {value: sites[placement.op] for placement in run for value in sites[placement.op].inputs}
+        taken = sum(
+            site.bytes(value)
+            for value, site in used.items()
+            if device.get(value.op, Device.CPU) is not here
+        )
+        found.append(Segment(here, tuple(run), taken, transfer(before, here)))
+        before = here
+    return tuple(found)
 
 
 _MOVED = {

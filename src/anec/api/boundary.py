@@ -23,6 +23,9 @@ def check_inputs(module: Module, graph: Graph, inputs: Mapping[str, Any]) -> dic
         UsageError: an unknown or missing input, a wrong shape or dtype, a value out of range.
     """
     ports = graph.signature.inputs or [Port(value.name, value.type) for value in graph.inputs]
+    if not isinstance(inputs, Mapping):
+        example = ", ".join(f"{port.name!r}: ..." for port in ports if not isinstance(port.type, StateType))
+        raise UsageError(f"the inputs are a {type(inputs).__name__}, not a dict", hint=f"run({{{example}}})")
     wanted = {p.name: (p, v) for p, v in zip(ports, graph.inputs, strict=True) if not isinstance(v.type, StateType)}
     for name in inputs:
         if name not in wanted:

@@ -46,8 +46,8 @@ def compile(  # noqa: A001  # the field's word, as in torch.compile; nobody impo
     """Compile a torch model for Core ML.
 
     Args:
-        model: an nn.Module, a torch.export.ExportedProgram, an fx.GraphModule, or a SOURCE string
-            (``file.py:factory``, ``package.module:factory``, ``model.pt2``).
+        model: an nn.Module, a torch.export.ExportedProgram, an fx.GraphModule, an anec.Source, or a SOURCE
+            string (``file.py:factory``, ``package.module:factory``, ``model.pt2``).
         args: example inputs of forward, by position; a lone tensor is one input.
         kwargs: example inputs by name.
         dynamic_shapes: as torch.export.export takes them; a size that is free needs an upper bound.
@@ -95,11 +95,11 @@ def _as_source(
 ) -> Source:  # fmt: skip
     from anec.frontend import Source, load_source
 
-    if not isinstance(model, str):
+    if not isinstance(model, (str, Source)):
         return Source(model, args, kwargs, dynamic_shapes, inputs, outputs, bind, shapes)
-    if args != () or kwargs:
+    if (not isinstance(args, Sequence) or args) or kwargs:
         raise UsageError("a SOURCE brings its own example inputs", hint="leave out args and kwargs")
-    found = load_source(model)
+    found = model if isinstance(model, Source) else load_source(model)
     return Source(
         found.model, found.args, found.kwargs, dynamic_shapes or (None if shapes else found.dynamic_shapes),
         inputs or found.input_names, outputs or found.output_names, {**(found.bind or {}), **(bind or {})} or None,
@@ -141,7 +141,9 @@ def compile_source(
     threads = nullcontext() if check in ("numerics", "all") else one_thread()
     with threads:
         lifted = lift_functions(sources, target)
-        return _compile_lifted(sources, lifted, steps, check, dump, dump_on, plugin_names, extra, name)
+        model = _compile_lifted(sources, lifted, steps, check, dump, dump_on, plugin_names, extra, name)
+    model.module.meta["requested"] = settings.requested(passes)
+    return model
 
 
 def _compile_lifted(

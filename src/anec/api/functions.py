@@ -35,6 +35,8 @@ def function_sources(
     """
     if not functions:
         return {"main": _shaped(source)}
+    if not isinstance(functions, Mapping) or not all(isinstance(given, Mapping) for given in functions.values()):
+        raise UsageError("functions is no dict of dicts", hint='write {"small": {"len": 64}, "large": {"len": 512}}')
     if list(functions) != ["main"] and Module(target=target).opset < 18:
         raise UnsupportedError(
             f"the functions {', '.join(functions)} need iOS18",

@@ -177,4 +177,6 @@ def load(path: str | Path) -> CompiledModel:
 
     if not Path(path).exists():
         raise UsageError(f"{path} does not exist")
+    if Path(path).suffix == ".anec":
+        raise UsageError(f"{path} is IR text, not a package", hint="anec.read(path)")
     return CompiledModel(backend.load(path), path=Path(path))

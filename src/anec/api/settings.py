@@ -6,15 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from anec.ane.limits import GENERATIONS, limits_of
 from anec.errors import UsageError, nearest
 from anec.passes.pipelines import PIPELINES, finish
 from anec.pipeline import registry
 from anec.pipeline.instruments import Dump, DumpWhen, ReplayHint, Verify
 from anec.pipeline.manager import Instrument
-from anec.pipeline.spec import Steps, build, flatten, parse_pipeline
+from anec.pipeline.spec import Steps, build, flatten, format_pipeline, parse_pipeline, with_option
 
 Check = Literal["off", "rewrites", "numerics", "all"]
 TARGETS = ("iOS15", "iOS16", "iOS17", "iOS18", "iOS26")
+MACOS = {"macos12": "iOS15", "macos13": "iOS16", "macos14": "iOS17", "macos15": "iOS18", "macos26": "iOS26"}
 
 
 def one_of(what: str, given: str, known: Sequence[str]) -> str:
@@ -24,12 +26,16 @@ def one_of(what: str, given: str, known: Sequence[str]) -> str:
         UsageError: an unknown word; the nearest are in the hint.
     """
     if given not in known:
-        raise UsageError(f"unknown {what} {given!r}", hint=nearest(given, known))
+        hint = nearest(str(given).rpartition(".")[2], known)
+        mac = MACOS.get(str(given).casefold()) if what == "target" else None
+        raise UsageError(f"unknown {what} {given!r}", hint=f"write {mac}: the two have one opset" if mac else hint)
     return given
 
 
-def load_plugins(plugins: Iterable[str | Path]) -> list[str]:
-    """Import plugins and return their names for replay commands."""
+def load_plugins(plugins: Iterable[str | Path] | str | Path) -> list[str]:
+    """Import plugins, or one, and return their names for replay commands."""
+    if isinstance(plugins, (str, Path)):
+        plugins = [plugins]
     names = [str(plugin) for plugin in plugins]
     for name in names:
         registry.load_plugin(name)
@@ -38,6 +44,8 @@ def load_plugins(plugins: Iterable[str | Path]) -> list[str]:
 
 def build_pipeline(passes: str, precision: str = "", io_dtype: str = "fp32") -> Steps:
     """The steps of a pipeline text; with a precision, `finish` is appended."""
+    if not isinstance(passes, str):
+        raise UsageError(f"passes is a {type(passes).__name__}, not text", hint="write 'default,ane'")
     parse_pipeline(passes)  # an error points into the text as it was typed
     text = passes.strip().strip(",")
     parts = [text] if text else []
@@ -46,6 +54,30 @@ def build_pipeline(passes: str, precision: str = "", io_dtype: str = "fp32") -> 
         # A to-fp16 that the user placed, with what it keeps, is not undone by the one of `finish`.
         parts.append(finish("fp32" if given & {"to-fp16", "precision"} else precision, io_dtype))
     return build(",".join(parts), PIPELINES)
+
+
+def requested(passes: str) -> str:
+    """A pipeline as it was asked for: named pipelines by their names, options in one spelling."""
+    return format_pipeline(parse_pipeline(passes))
+
+
+def for_generation(passes: str, generation: str) -> str | None:
+    """A pipeline for a generation of the Neural Engine: ``ane`` as ``ane{generation=M3}``.
+
+    Returns:
+        The text; None when no pass in it asks for the generation.
+
+    Raises:
+        UsageError: an unknown generation, or the text names another one.
+    """
+    limits_of(generation)
+    return with_option(passes, "generation", generation, PIPELINES)
+
+
+def generation_of(passes: str) -> str:
+    """The generation that a pipeline is for; M1 where no pass names one."""
+    found = (getattr(step.pass_, "generation", None) for step in flatten(build(passes, PIPELINES)))
+    return next(filter(None, found), GENERATIONS[0])
 
 
 def instruments(

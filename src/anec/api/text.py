@@ -32,7 +32,10 @@ def read(source: str | Path) -> Module:
         return parse_module(source, registry)
     path = Path(source)
     if not path.is_file():
-        raise UsageError(f"{path} does not exist")
+        if path.is_dir():
+            hint = "anec.load, anec run and anec analyze read packages" if path.suffix == ".mlpackage" else None
+            raise UsageError(f"{path} is a folder, not a file of IR text", hint=hint)
+        raise UsageError(f"{path} does not exist", hint=f"IR text itself begins with {MAGIC!r}")
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -81,22 +84,32 @@ def optimize(
     extra: Sequence[Instrument] = (),
 ) -> tuple[Module, Report]:
     """As :func:`opt`, with the report."""
+    if not isinstance(module, Module):
+        hint = "pass its .module" if isinstance(getattr(module, "module", None), Module) else "anec.read(text or path)"
+        raise UsageError(f"a {type(module).__name__} is no Module", hint=hint)
     names = settings.load_plugins(plugins)
     steps = settings.build_pipeline(passes)
-    tensors = _tensors(inputs)
+    tensors = _tensors(module, inputs)
     watchers = settings.instruments(check, dump, tensors, None, names, dump_on=dump_on, extra=extra)
     copy = clone(module)
     report = Manager(watchers, tensors).run(copy, steps)
     return copy, report
 
 
-def _tensors(inputs: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _tensors(module: Module, inputs: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The inputs as tensors, once they are seen to fit every function."""
     if inputs is None:
         return None
     import numpy as np
     import torch
 
-    return {
+    from anec.api.boundary import check_inputs
+    from anec.check.numerics import inputs_of
+
+    found = {
         name: given if isinstance(given, torch.Tensor) else torch.from_numpy(np.array(given))
         for name, given in inputs.items()
     }
+    for name, graph in module.functions.items():
+        check_inputs(module, graph, inputs_of(module, name, found))
+    return found

@@ -18,7 +18,7 @@ def load_npz(path: Path) -> dict[str, torch.Tensor]:
         UsageError: the file is missing, corrupt, or holds pickled objects.
     """
     if not path.is_file():
-        raise UsageError(f"{path} does not exist")
+        raise UsageError(f"{path} is a folder" if path.is_dir() else f"{path} does not exist")
     try:
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):

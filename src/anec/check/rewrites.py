@@ -117,7 +117,8 @@ def _rounds(
     generator = torch.Generator().manual_seed(seed)
     for number in range(draws):
         yield {leaf: draw(leaf, generator, domains.get(leaf), signed=number % 2 == 0) for leaf in free}
-    for numbers in (*EDGES, SPECIAL) if rewrite.rule.special else EDGES:
+    edges = EDGES if rewrite.rule.edges else ()
+    for numbers in (*edges, SPECIAL) if rewrite.rule.special else edges:
         yield {leaf: edge(leaf, generator, numbers, domains.get(leaf)) for leaf in free}
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from anec.cli import console
 from anec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,10 +29,28 @@ def read_source(text: str, options: Namespace) -> Source:
     """
     from anec.frontend import load_source
 
-    source = load_source(text, trust=options.trust)
+    if text.endswith((".mlpackage", ".anec")):
+        raise UsageError(
+            f"{text} is compiled already", hint="a SOURCE is file.py:factory, package.module:factory or model.pt2"
+        )
+    with console.code_of_the_user():
+        source = load_source(text, trust=options.trust)
     shapes = _read_shapes(options.shapes)
     source = replace(source, bind={**(source.bind or {}), **read_bindings(options.bind)} or None)
     return replace(source, shapes=shapes, dynamic_shapes=None) if shapes else source
+
+
+def refuse_for_programs(options: Namespace, programs: Iterable[str]) -> None:
+    """A program is compiled already: nothing is bound, and no shape changes.
+
+    Raises:
+        UsageError: an option that says how a SOURCE is exported was given.
+    """
+    given = [name for name in ("bind", "shapes", "function") if getattr(options, name, None)]
+    if given:
+        raise UsageError(
+            f"--{given[0]} is for a SOURCE; {' and '.join(programs)} cannot change", hint=f"leave out --{given[0]}"
+        )
 
 
 def _read_shapes(texts: Sequence[str]) -> dict[str, str]:
@@ -103,7 +122,8 @@ def _load(path: Path) -> Any:
     import numpy as np
 
     if not path.is_file():
-        raise UsageError(f"{path} does not exist", hint="@ names an .npy file with the values to bind")
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise UsageError(f"{path} {what}", hint="@ names an .npy file with the values to bind")
     try:
         found = np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anec.cli import console, reports
-from anec.cli.bindings import read_functions, read_source
-from anec.errors import AnecError, CheckError, UsageError
+from anec.cli.bindings import read_functions, read_source, refuse_for_programs
+from anec.errors import AnecError, CheckError, UsageError, nearest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,6 +66,8 @@ def check_packages(options: argparse.Namespace) -> int:
     from anec.backend import check_package
 
     path = Path(options.actual)
+    if options.reference is not None:
+        raise UsageError(f"--compile checks {path} alone", hint="anec check A B, or anec check A --compile")
     if path.suffix != ".mlpackage":
         raise UsageError("--compile checks an .mlpackage")
     if not path.exists():
@@ -88,10 +90,13 @@ def compare_programs(options: argparse.Namespace) -> int:
     from anec.check.metrics import compare_outputs
     from anec.pipeline import registry
 
-    for plugin in options.plugin:
-        registry.load_plugin(plugin)
+    with console.code_of_the_user():
+        for plugin in options.plugin:
+            registry.load_plugin(plugin)
     actual = _side(options.actual, options)
     reference = _side(options.reference, options)
+    if not actual.is_source and not reference.is_source:
+        refuse_for_programs(options, [options.actual, options.reference])
     if options.inputs:
         inputs = load_npz(Path(options.inputs))
     else:
@@ -147,7 +152,12 @@ def _program_side(text: str) -> _Side:
         outputs: dict[str, torch.Tensor] = {}
         for name in model.module.functions:
             given = inputs_of(model.module, name, inputs)
-            found = {key: torch.from_numpy(array) for key, array in model.run(given, function=name).items()}
+            try:
+                arrays = model.run(given, function=name)
+            except AnecError as error:
+                error.where = error.where or text
+                raise
+            found = {key: torch.from_numpy(array) for key, array in arrays.items()}
             outputs |= of_function(model.module, name, found)
         return outputs
 
@@ -157,6 +167,7 @@ def _program_side(text: str) -> _Side:
 def _source_side(text: str, options: argparse.Namespace) -> _Side:
     """A torch model: eager PyTorch, on its own example inputs or on given ones."""
     from anec.api.functions import eager_at, eager_outputs, example_inputs, function_sources, lift_functions
+    from anec.check.numerics import inputs_of
 
     sources = function_sources(read_source(text, options), read_functions(options.function), "iOS18")
     lifted = lift_functions(sources, "iOS18")
@@ -165,7 +176,19 @@ def _source_side(text: str, options: argparse.Namespace) -> _Side:
     def run(inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         if all(inputs.get(name) is tensor for name, tensor in own.items()):
             return eager_outputs(sources, lifted)
-        return eager_at(sources, lifted, inputs)
+        for function in lifted:
+            missing = inputs_of(module, function, own).keys() - inputs_of(module, function, inputs).keys()
+            if missing:
+                name = min(missing)
+                hint = nearest(name, inputs) if inputs else None
+                raise UsageError(f"the input {name!r} is missing", where=text, hint=hint)
+        try:
+            return eager_at(sources, lifted, inputs)
+        except AnecError:
+            raise
+        except Exception as error:
+            reason = str(error).partition("\n")[0]
+            raise CheckError(f"PyTorch fails on these inputs: {type(error).__name__}: {reason}", where=text) from error
 
     return _Side(text, run, own, module, is_source=True)
 
@@ -234,7 +257,9 @@ def _first_difference(actual: _Side, reference: _Side, inputs: Mapping[str, torc
 
 def _user_metric(text: str, a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> Any:
     """Call ``f(outputs_a, outputs_b)`` on numpy arrays; a bool decides, anything else is shown."""
-    file, _, name = text.rpartition(":")
+    file, colon, name = text.rpartition(":")
+    if not colon:
+        raise UsageError(f"--metric {text} names no function", hint="write --metric file.py:function")
     path = Path(file)
     if not path.is_file():
         raise UsageError(f"the metric file {file or text} does not exist", hint="write --metric file.py:function")

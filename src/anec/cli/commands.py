@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anec.cli import console, reports
-from anec.cli.bindings import read_functions, read_source
-from anec.errors import UsageError
+from anec.cli.bindings import read_functions, read_source, refuse_for_programs
+from anec.errors import AnecError, UsageError
 
 if TYPE_CHECKING:
     from anec.ir.graph import Module
@@ -21,6 +21,7 @@ def compile_command(options: argparse.Namespace) -> int:
     from anec.api.compiling import compile_source
     from anec.backend import check_output
 
+    options.passes = _for_generation(options)
     functions = read_functions(options.function)
     emit = options.emit
     output = Path(options.output) if options.output else _default_output(options.source, emit)
@@ -56,6 +57,23 @@ def compile_command(options: argparse.Namespace) -> int:
     return 0
 
 
+def _for_generation(options: argparse.Namespace) -> str:
+    """The pipeline, for the generation of the Neural Engine that was asked for."""
+    from anec.api.settings import for_generation, load_plugins
+
+    passes: str = options.passes
+    if options.ane_generation is None:
+        return passes
+    load_plugins(options.plugin)
+    found = for_generation(passes, options.ane_generation)
+    if found is None:
+        raise UsageError(
+            f"no pass of {passes!r} asks for the generation of the Neural Engine",
+            hint="--passes default,ane, or leave out --ane-generation",
+        )
+    return found
+
+
 def _default_output(source: str, emit: str) -> Path:
     name = source.rpartition(":")[2] if ":" in source else Path(source).stem
     return Path(f"{name}.{'mlpackage' if emit == 'mlpackage' else 'anec'}")
@@ -88,8 +106,10 @@ def write_text(output: Path, module: Module) -> None:
     store = WeightStore(output.parent)
     try:
         write_whole(output, print_module(module, store.references(module)))
-    except BaseException:
+    except BaseException as error:
         store.undo()
+        if isinstance(error, OSError):
+            raise AnecError(f"cannot write {output}: {error.strerror or error}") from error
         raise
 
 
@@ -111,7 +131,10 @@ def _skips(options: argparse.Namespace) -> list[Instrument]:
 
 def _show_report(options: argparse.Namespace, report: Report, module: Module, output: Path | None) -> None:
     if options.json:
-        console.show_json({"output": str(output) if output else None, "target": module.target, **report.as_json()})
+        from anec.api.settings import requested
+
+        asked = {"output": str(output) if output else None, "target": module.target}
+        console.show_json({**asked, "requested": requested(options.passes), **report.as_json()})
         return
     reports.passes(report, verbose=options.verbose, times=options.time)
     for note in report.notes:
@@ -128,6 +151,8 @@ def opt_command(options: argparse.Namespace) -> int:
     from anec.pipeline.store import WeightStore
 
     if options.output:
+        if options.output.endswith(".mlpackage"):
+            raise UsageError("opt writes IR text, not packages", hint="write -o X.anec; anec compile makes packages")
         _check_text_output(Path(options.output), options.force)
     module = read(Path(options.input))
     inputs = load_npz(Path(options.inputs)) if options.inputs else None
@@ -210,8 +235,9 @@ def passes_command(options: argparse.Namespace) -> int:
     """``anec passes``."""
     from anec.pipeline import registry
 
-    for plugin in options.plugin:
-        registry.load_plugin(plugin)
+    with console.code_of_the_user():
+        for plugin in options.plugin:
+            registry.load_plugin(plugin)
     if options.name:
         reports.describe_pass(options.name, as_json=options.json)
     else:
@@ -221,15 +247,17 @@ def passes_command(options: argparse.Namespace) -> int:
 
 def analyze_command(options: argparse.Namespace) -> int:
     """``anec analyze``; 1 when something is not supported on the target, or too little runs on the Neural Engine."""
-    from anec.ane.limits import limits_of
-    from anec.api.settings import TARGETS, load_plugins, one_of
+    from anec.api.settings import TARGETS, for_generation, generation_of, load_plugins, one_of
     from anec.api.support import analyze
     from anec.cli import prediction
 
     one_of("target", options.target, TARGETS)
-    limits_of(options.ane_generation)
     load_plugins(options.plugin)
-    module, lifted = _analyzed(options)
+    if options.ane_generation is None:
+        options.ane_generation = generation_of(options.passes)
+    else:
+        options.passes = for_generation(options.passes, options.ane_generation) or options.passes
+    module, lifted = opened(options)
     targets = [t for t in TARGETS if t != "iOS26" or options.target == "iOS26"]
     with console.progress(f"analyzing {options.source}"):
         rows = analyze(module, options.passes if lifted else "", targets)
@@ -252,13 +280,21 @@ def analyze_command(options: argparse.Namespace) -> int:
     return 1 if failing or outcome.is_below(options.fail_below) else 0
 
 
-def _analyzed(options: argparse.Namespace) -> tuple[Module, bool]:
+def opened(options: argparse.Namespace) -> tuple[Module, bool]:
     """The module to judge, and whether it was lifted just now."""
     path = Path(options.source)
     if path.suffix in (".mlpackage", ".anec"):
+        refuse_for_programs(options, [options.source])
         module = reports.open_program(options.source).module
         return module, not all(op.defn.dialect == "mil" for op in module.ops())
     from anec.api.functions import function_sources, lift_functions
 
     sources = function_sources(read_source(options.source, options), None, options.target)
     return lift_functions(sources, options.target)["main"].module, True
+
+
+def explain_command(options: argparse.Namespace) -> int:
+    """``anec explain``."""
+    from anec.cli.explaining import explain_layout
+
+    return explain_layout(options)

@@ -6,8 +6,8 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, redirect_stdout
+from typing import Any, TextIO
 
 from anec.errors import AnecError
 from anec.pipeline.instruments import Progress
@@ -63,13 +63,19 @@ def _rich_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
     Console().print(shown)
 
 
+def code_of_the_user() -> redirect_stdout[TextIO]:
+    """What a factory, a model or a plugin prints goes to standard error: standard output is ours."""
+    return redirect_stdout(sys.stderr)
+
+
 @contextmanager
 def progress(what: str) -> Iterator[Progress]:
-    """A spinner with the running pass's name, on a terminal; silence otherwise."""
+    """A spinner with the running pass's name, on a terminal; silence otherwise. Nothing of ours is printed within."""
     if not sys.stderr.isatty():
-        yield Progress(lambda name: None)
+        with code_of_the_user():
+            yield Progress(lambda name: None)
         return
     from rich.console import Console
 
-    with Console(stderr=True).status(what) as status:
+    with Console(stderr=True).status(what) as status, code_of_the_user():
         yield Progress(lambda name: status.update(f"{what}: {name}"))

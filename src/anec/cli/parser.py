@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import Any, NoReturn
 
 from anec._version import VERSION
-from anec.cli import commands
+from anec.cli import commands, console
+from anec.errors import UsageError
 
 _SOURCE = (
     "file.py:factory, package.module:factory or model.pt2. A factory returns (module, args), "
@@ -20,13 +21,24 @@ pipelines:
 _EXIT_CODES = "exit codes: 0 done, 1 the model or a check failed, 2 the call was wrong"
 
 
+class _Parser(argparse.ArgumentParser):
+    """Tells a wrong argument as any other error: what, and where to look; not the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        hint = f"{self.prog} --help"
+        if message.endswith("--passes: expected one argument"):
+            hint = "a pipeline that begins with - is written --passes=-name"
+        console.error(UsageError(message, hint=hint))
+        self.exit(UsageError.exit_code)
+
+
 class _Help(argparse.RawDescriptionHelpFormatter):
     pass
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="anec",
         description="Compile PyTorch models for Core ML and the Apple Neural Engine, one checked pass at a time.",
         epilog=_EXIT_CODES,
@@ -36,7 +48,7 @@ def make_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def command(name: str, run: Any, help: str) -> argparse.ArgumentParser:
-        epilog = _PIPELINE * (name in ("compile", "opt", "analyze")) + _EXIT_CODES
+        epilog = _PIPELINE * (name in ("compile", "opt", "analyze", "explain")) + _EXIT_CODES
         made = subparsers.add_parser(name, help=help, description=help, epilog=epilog, formatter_class=_Help)
         made.set_defaults(run=run)
         return made
@@ -48,6 +60,7 @@ def make_parser() -> argparse.ArgumentParser:
     _diff(command("diff", commands.diff_command, "show how two IR texts differ"))
     _passes(command("passes", commands.passes_command, "list the passes, or describe one"))
     _analyze(command("analyze", commands.analyze_command, "which ops are supported, and where they may run"))
+    _explain(command("explain", commands.explain_command, "show why ane-layout holds ops as it does"))
     return parser
 
 
@@ -106,6 +119,9 @@ def _compile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", choices=["fp16", "fp32", "mixed"], default="fp16",
                         help="what the program computes in; mixed: float16 but for what that cannot hold")  # fmt: skip
     parser.add_argument("--io-dtype", choices=["fp32", "fp16"], default="fp32", help="float inputs and outputs")
+    parser.add_argument("--ane-generation", metavar="CHIP",
+                        help="shape for this Neural Engine: M1 to M5, or A14 to A19; the same as --passes "
+                        "'...,ane{generation=CHIP}' (default M1)")  # fmt: skip
     _bindings(parser)
     parser.add_argument("--emit", choices=["mlpackage", "mil", "anec"], default="mlpackage",
                         help="mlpackage, or the IR as text: mil behind finish, anec behind --passes")  # fmt: skip
@@ -134,6 +150,25 @@ def _run(parser: argparse.ArgumentParser) -> None:
     _json(parser)
 
 
+def _limit(text: str) -> float:
+    found = float(text)
+    if not found >= 0:
+        raise ValueError
+    return found
+
+
+def _seed(text: str) -> int:
+    found = int(text)
+    if not 0 <= found < 2**63:
+        raise ValueError
+    return found
+
+
+# What argparse calls them.
+_limit.__name__ = "limit (0 or more)"
+_seed.__name__ = "seed (0 to 2**63 - 1)"
+
+
 def _check(parser: argparse.ArgumentParser) -> None:
     form = "SOURCE, .mlpackage, .anec or .npz"
     parser.add_argument("actual", metavar="A", help=f"what to judge: {form}")
@@ -142,10 +177,11 @@ def _check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--compile", action="store_true", help="check the package A by Apple's compiler on a Mac, "
                         "elsewhere by coremltools' own op types")  # fmt: skip
     parser.add_argument("--metric", metavar="FILE.py:F", help="a metric of yours: f(outputs_a, outputs_b)")
-    parser.add_argument("--rtol", type=float, help="largest rel = max|a-b| / max|b| (default 1e-4 for float32)")
-    parser.add_argument("--atol", type=float, default=0.0, help="differences up to this never fail")
-    parser.add_argument("--min-psnr", type=float, metavar="DB", help="smallest psnr (default 40 where one has float16)")
-    parser.add_argument("--seed", type=int, default=0, help="of drawn inputs")
+    parser.add_argument("--rtol", type=_limit, help="largest rel = max|a-b| / max|b| (default 1e-4 for float32)")
+    parser.add_argument("--atol", type=_limit, default=0.0, help="differences up to this never fail")
+    parser.add_argument("--min-psnr", type=_limit, metavar="DB",
+                        help="smallest psnr (default 40 where one has float16)")  # fmt: skip
+    parser.add_argument("--seed", type=_seed, default=0, help="of drawn inputs")
     parser.add_argument("--trust", action="store_true", help="load .pt2 files that hold pickled payloads")
     _bindings(parser)
     _plugins(parser)
@@ -165,19 +201,42 @@ def _passes(parser: argparse.ArgumentParser) -> None:
     _json(parser)
 
 
+def _percent(text: str) -> float:
+    found = float(text)
+    if not 0 <= found <= 100:
+        raise ValueError
+    return found
+
+
+_percent.__name__ = "percentage (0 to 100)"  # what argparse calls it
+
+
 def _analyze(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE|X.mlpackage|X.anec", help=_SOURCE)
     parser.add_argument("--trust", action="store_true", help="load a .pt2 that holds pickled payloads (runs its code)")
     _target(parser)
     _bindings(parser, functions=False)
     parser.add_argument("--passes", default="default", help="what runs before the ops are judged (default: default)")
-    parser.add_argument("--ane-generation", default="M1", metavar="CHIP",
-                        help="predict for this Neural Engine: M1 to M5, or A14 to A19 (default M1)")  # fmt: skip
+    parser.add_argument("--ane-generation", metavar="CHIP", help="predict for this Neural Engine: M1 to M5, or A14 to "
+                        "A19 (default: the one that --passes names, else M1); passes that ask are told")  # fmt: skip
     parser.add_argument("--compute-units", default="cpu-and-ne", choices=["cpu-and-ne", "all"],
                         help="what Core ML may use: all adds the GPU")  # fmt: skip
-    parser.add_argument("--fail-below", type=float, metavar="PERCENT",
+    parser.add_argument("--fail-below", type=_percent, metavar="PERCENT",
                         help="exit code 1 when fewer ops are predicted to run on the Neural Engine")  # fmt: skip
     parser.add_argument("--compare", nargs="?", const="disagreements.json", metavar="OUT.json",
                         help="on a Mac: save where Core ML's own plan of a package disagrees")  # fmt: skip
+    _plugins(parser)
+    _json(parser)
+
+
+def _explain(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--layout", action="store_true", required=True,
+                        help="the edges that the minimum cut goes through, and what holds ops as written")  # fmt: skip
+    parser.add_argument("source", metavar="SOURCE|X.mlpackage|X.anec", help=_SOURCE)
+    parser.add_argument("--trust", action="store_true", help="load a .pt2 that holds pickled payloads (runs its code)")
+    _target(parser)
+    _bindings(parser, functions=False)
+    parser.add_argument("--passes", default="default,ane",
+                        help="the pipeline, run up to ane-layout (default: default,ane)")  # fmt: skip
     _plugins(parser)
     _json(parser)

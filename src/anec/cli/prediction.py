@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +14,13 @@ from anec.cli import console
 from anec.errors import AnecError, UsageError
 
 if TYPE_CHECKING:
-    from anec.ane.placement import FunctionPrediction, Placement, Prediction
+    from anec.ane.placement import FunctionPrediction, Placement, Prediction, Segment
     from anec.ane.rules import Finding
     from anec.ir.graph import Module
+
+
+# Of the segments, as many as are read.
+_SEGMENTS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +84,29 @@ def _show_function(function: FunctionPrediction, named: bool) -> None:
     )
     print(
         f"weights {_mega(function.weight_bytes)}, moved by transposes and reshapes {_mega(function.moved_bytes)}, "
-        f"padding of rows {_mega(function.wasted_bytes)}\n"
+        f"padding of rows {_mega(function.wasted_bytes)}, largest tensor {_mega(function.largest_bytes)}"
     )
-    counts: dict[tuple[str, str], int] = {}
-    for placement in function.placements:
-        key = (placement.op.name, placement.preferred.value)
-        counts[key] = counts.get(key, 0) + 1
-    console.table(("op", "count", "predicted"), [(name, n, device) for (name, device), n in counts.items()])
+    if function.segments:
+        changes = sum(segment.transfer > 0 for segment in function.route)
+        print(
+            f"{changes} change{'s' * (changes != 1)} of device, {_mega(function.taken_bytes)} taken over, reckoned by "
+            f"Core ML with {function.transfer:.2f} ms; runs on the Neural Engine take {function.floor:.2f} ms at least"
+        )
+    print()
+    counts = Counter(
+        (placement.op.name, ", ".join(device.value for device in placement.supported), placement.preferred.value)
+        for placement in function.placements
+    )
+    rows = [(name, count, supported, device) for (name, supported, device), count in counts.items()]
+    console.table(("op", "count", "supported", "predicted"), rows)
+    if function.segments:
+        _show_route(function.route)
     off = [placement for placement in function.placements if not placement.on_ane]
     # The first one decides; JSON has them all.
-    rows = _grouped((placement, finding) for placement in off for finding in placement.blockers[:1])
-    if rows:
+    blocked = _grouped((placement, finding) for placement in off for finding in placement.blockers[:1])
+    if blocked:
         print("\noff the Neural Engine")
-        console.table(("op", "count", "rule", "where", "source line", "reason", "remedy"), rows)
+        console.table(("op", "count", "rule", "where", "source line", "reason", "remedy"), blocked)
     notes = _grouped((placement, finding) for placement in function.placements for finding in placement.lints)
     whole = [("function", 1, _label(finding), "", "-", *_why(finding)) for finding in function.findings]
     if notes or whole:
@@ -99,6 +114,23 @@ def _show_function(function: FunctionPrediction, named: bool) -> None:
         # Of these it does not matter where in the program they are.
         shown = [(*row[:3], *row[4:]) for row in (*whole, *notes)]
         console.table(("op", "count", "rule", "source line", "reason", "remedy"), shown)
+
+
+def _show_route(route: Sequence[Segment]) -> None:
+    rows = [
+        (
+            segment.device.value,
+            len(segment.placements),
+            _mega(segment.taken_bytes),
+            f"{segment.transfer:.2f} ms",
+            segment.placements[0].place,
+        )
+        for segment in route[:_SEGMENTS]
+    ]
+    print("\nsegments")
+    console.table(("device", "ops", "taken over", "transfer", "from source line"), rows)
+    if len(route) > _SEGMENTS:
+        print(f"... and {len(route) - _SEGMENTS} more; --json has them")
 
 
 def _grouped(found: Iterable[tuple[Placement, Finding]]) -> list[tuple[object, ...]]:

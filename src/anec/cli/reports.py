@@ -41,7 +41,10 @@ def open_program(text: str) -> CompiledModel:
         return load(path)
     if path.suffix == ".anec":
         return CompiledModel(read(path))
-    raise UsageError(f"{text} is neither an .mlpackage nor an .anec file")
+    raise UsageError(
+        f"{text} is neither an .mlpackage nor an .anec file",
+        hint="anec compile makes one of a SOURCE" if ":" in text or path.suffix == ".pt2" else None,
+    )
 
 
 def span(array: np.ndarray) -> tuple[str, str]:
@@ -123,6 +126,11 @@ def describe_pass(name: str, *, as_json: bool) -> None:
     """One pass: what it does, IR before and after, options, fidelity, rules."""
     import sys
 
+    from anec.passes.pipelines import PIPELINES
+
+    if name in PIPELINES:
+        _describe_pipeline(name, as_json=as_json)
+        return
     cls = registry.find(name)
     module = sys.modules.get(cls.__module__)
     doc = (getattr(module, "__doc__", None) or "").strip()
@@ -158,6 +166,21 @@ def describe_pass(name: str, *, as_json: bool) -> None:
         console.table(("rule", "root", "what it does"), rows)
 
 
+def _describe_pipeline(name: str, *, as_json: bool) -> None:
+    """A named pipeline: what it is for, and its passes in order."""
+    from anec.passes.pipelines import DESCRIPTIONS, PIPELINES
+    from anec.pipeline.spec import build, flatten
+
+    steps = [step.pass_ for step in flatten(build(name, PIPELINES))]
+    if as_json:
+        console.show_json(
+            {"name": name, "doc": DESCRIPTIONS[name], "pipeline": PIPELINES[name], "passes": [p.spec() for p in steps]}
+        )
+        return
+    print(f"{name}: {DESCRIPTIONS[name]}\n\npipeline: {PIPELINES[name]}\n")
+    console.table(("pass", "what it does"), [(step.spec(), _first_line(type(step))) for step in steps])
+
+
 def _told(cls: type, name: str) -> str:
     """What the docstring of a pass says of an option, under ``Attributes``."""
     _, _, attributes = inspect.cleandoc(cls.__doc__ or "").partition("Attributes:\n")
@@ -170,7 +193,8 @@ def _told(cls: type, name: str) -> str:
 
 
 def _few(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
+    """The first names, each once, and how many more there are."""
+    names = [*dict.fromkeys(names)]
     return ", ".join(names[:2]) + (f" (+{len(names) - 2})" if len(names) > 2 else "")
 
 

@@ -125,14 +125,14 @@ def convert(text: str, wanted: Any, where: str) -> Any:
 def _convert_union(text: str, arguments: tuple[Any, ...], where: str) -> Any:
     if text == "none" and type(None) in arguments:
         return None
-    problems = []
-    for argument in arguments:
-        if argument is not type(None):
-            try:
-                return convert(text, argument, where)
-            except UsageError as error:
-                problems.append(error)
-    raise problems[0]
+    wanted = [argument for argument in arguments if argument is not type(None)]
+    for argument in wanted:
+        try:
+            return convert(text, argument, where)
+        except UsageError:
+            if len(wanted) == 1:
+                raise
+    raise UsageError(f"{where}: {unquote(text)!r} is neither {' nor '.join(map(_article, wanted))}")
 
 
 def _convert_items(items: list[str], arguments: tuple[Any, ...], where: str) -> list[Any]:
@@ -154,5 +154,7 @@ def _construct(text: str, wanted: Callable[[str], Any], where: str) -> Any:
 
 
 def _article(wanted: object) -> str:
+    if typing.get_origin(wanted) is typing.Literal:
+        return " nor ".join(map(format_option, typing.get_args(wanted)))
     names: dict[object, str] = {int: "an integer", float: "a number"}
     return names.get(wanted, f"a {getattr(wanted, '__name__', wanted)}")

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable
@@ -105,6 +106,15 @@ def load_builtins() -> None:
     if _BUILTINS in _LOADED:
         return
     _LOADED[_BUILTINS] = "built in"
+    try:
+        _import_builtins()
+    except BaseException:
+        # The next call must tell it again, and not that there is no such pass.
+        del _LOADED[_BUILTINS]
+        raise
+
+
+def _import_builtins() -> None:
     package = importlib.import_module(_BUILTINS)
     for path in sorted(Path(package.__path__[0]).iterdir()):
         name = path.stem
@@ -141,6 +151,9 @@ def load_plugin(plugin: str) -> None:
     if plugin in _LOADED:
         return
     path = Path(plugin)
+    if not plugin or path.is_dir():
+        what = f"{plugin} is a folder" if plugin else "'' is nothing"
+        raise UsageError(f"the plugin {what}", hint="name a file my_passes.py or a module package.module")
     try:
         if path.suffix == ".py" or path.is_file():
             _run_file(plugin, path)
@@ -156,7 +169,7 @@ def load_plugin(plugin: str) -> None:
 def _run_file(plugin: str, path: Path) -> None:
     if not path.is_file():
         raise UsageError(f"the plugin {plugin} does not exist")
-    name = _PLUGIN_PREFIX + hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
+    name = _PLUGIN_PREFIX + hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UsageError(f"the plugin {plugin} is not a Python file", hint="its name must end in .py")

@@ -256,22 +256,26 @@ class _Expansion:
         if item.name in inside:
             raise UsageError("the pipeline " + " -> ".join((*inside, item.name)) + " contains itself")
         within = parse_pipeline(self.pipelines[item.name])
-        known = self.options_of(within, (*inside, item.name))
+        options = self.options_of(within, (*inside, item.name))
+        known = {option for found in options.values() for option in found}
         for key, _ in item.options:
             if typed and _kebab(key) not in known:
-                hint = nearest(_kebab(key), known) if known else "its passes take no options"
-                raise UsageError(f"no pass of the pipeline {item.name} has the option {key!r}", hint=hint)
+                raise UsageError(
+                    f"no pass of the pipeline {item.name} has the option {key!r}",
+                    window="\n".join(f"{name}: {', '.join(found)}" for name, found in options.items() if found),
+                    hint=nearest(_kebab(key), known) if known else "its passes take no options",
+                )
         return self.expand(_forward(within, item.options), drops, (*inside, item.name), typed=False)
 
-    def options_of(self, items: Sequence[Item], inside: tuple[str, ...]) -> set[str]:
-        """The options of all passes in a named pipeline, those of pipelines in it included."""
-        known: set[str] = set()
+    def options_of(self, items: Sequence[Item], inside: tuple[str, ...] = ()) -> dict[str, list[str]]:
+        """The options of each pass in a named pipeline, those of pipelines in it included."""
+        known: dict[str, list[str]] = {}
         for item in items:
             if isinstance(item, FixSpec):
                 known |= self.options_of(item.items, inside)
             elif isinstance(item, PassSpec) and item.name not in self.pipelines:
                 self.check_name(item.name)
-                known |= set(registry.find(item.name).options())
+                known[item.name] = list(registry.find(item.name).options())
             elif isinstance(item, PassSpec) and item.name not in inside:
                 known |= self.options_of(parse_pipeline(self.pipelines[item.name]), (*inside, item.name))
         return known
@@ -293,6 +297,38 @@ def _forward(items: Sequence[Item], options: tuple[tuple[str, str], ...]) -> tup
         else:
             forwarded.append(item)
     return tuple(forwarded)
+
+
+def with_option(text: str, key: str, value: str, pipelines: Mapping[str, str]) -> str | None:
+    """The text of a pipeline with an option set on each pass and named pipeline that has it.
+
+    Args:
+        text: the pipeline.
+        key: the option's name, in kebab-case.
+        value: its value.
+        pipelines: the named pipelines.
+
+    Returns:
+        The new text; None when nothing in it has the option.
+
+    Raises:
+        UsageError: the text cannot be read, names what is unknown, or gives the option another value.
+    """
+    items, expansion = parse_pipeline(text), _Expansion(pipelines)
+    if not any(key in found for found in expansion.options_of(items).values()):
+        return None
+    return format_pipeline(tuple(_with_option(item, key, canonical(value), expansion) for item in items))
+
+
+def _with_option(item: Item, key: str, value: str, expansion: _Expansion) -> Item:
+    if isinstance(item, FixSpec):
+        return FixSpec(tuple(_with_option(inner, key, value, expansion) for inner in item.items))
+    if isinstance(item, DropSpec) or not any(key in found for found in expansion.options_of((item,)).values()):
+        return item
+    given = next((text for name, text in item.options if _kebab(name) == key), value)
+    if given != value:
+        raise UsageError(f"{item.name} is given {key}={given} and {key}={value}", hint="give one of them")
+    return PassSpec(item.name, tuple({**{_kebab(name): text for name, text in item.options}, key: value}.items()))
 
 
 def _kebab(key: str) -> str:

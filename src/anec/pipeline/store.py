@@ -69,9 +69,12 @@ class WeightStore:
             import torch
 
             flat = weight.tensor().contiguous().reshape(-1)
-            self._written += [partial, target]
-            with partial.open("wb") as file:
-                if flat.numel():
-                    file.write(flat.view(torch.uint8).numpy().data)
-            partial.replace(target)
+            self._written.append(target)
+            try:
+                with partial.open("wb") as file:
+                    if flat.numel():
+                        file.write(flat.view(torch.uint8).numpy().data)
+                partial.replace(target)
+            finally:
+                partial.unlink(missing_ok=True)
         return Reference(name, 0, weight.digest())

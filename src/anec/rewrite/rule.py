@@ -46,6 +46,7 @@ class Rule:
         function: called with the captures it names, and any of ``op``, ``ops``, ``opts``, ``ctx``.
         domain: where ``--check=rewrites`` draws captures from, by capture name, as (low, high).
         special: inf and NaN are among the values drawn.
+        edges: edge values are drawn too.
         doc: the function's docstring.
         place: file:line of the function.
     """
@@ -58,6 +59,7 @@ class Rule:
     doc: str = ""
     place: str = ""
     parameters: tuple[str, ...] = ()
+    edges: bool = True
 
     @property
     def roots(self) -> list[OpDef]:
@@ -119,6 +121,7 @@ def rewrite(
     *patterns: Pattern | OpDef,
     domain: dict[str, tuple[float, float]] | None = None,
     special: bool = False,
+    edges: bool = True,
     name: str | None = None,
 ) -> Callable[[Callable[..., Replacement]], Rule]:
     """Make a rule of a function: ``@rewrite(mil.mul(x, mil.sigmoid(x)))``.
@@ -128,6 +131,7 @@ def rewrite(
             several, the function returns one value for each.
         domain: the range a capture is drawn from when the rule is checked, ``{"x": (0, 10)}``.
         special: also check with inf and NaN among the inputs.
+        edges: False where edge values mean nothing, as for matrices that must not be singular.
         name: the rule's name, when it is not the function's (rules made in a loop).
 
     Raises:
@@ -150,9 +154,8 @@ def rewrite(
             )
         for pattern in made:
             root_definitions(pattern)
-        return Rule(
-            rule_name, made, function, dict(domain or {}), special, inspect.getdoc(function) or "", place, parameters
-        )
+        doc = inspect.getdoc(function) or ""
+        return Rule(rule_name, made, function, dict(domain or {}), special, doc, place, parameters, edges)
 
     return make
 

@@ -37,7 +37,7 @@ AMBIGUOUS = ("topk", "kthvalue", "sort", "argsort", "median", "cummax", "cummin"
 # What is refused with a reason.
 REASONS = ("floats only", "is empty", "complex numbers")
 # Results after the first serve the backward pass.
-FIRST_ONLY = ("_embedding_bag", "_native_batch_norm", "native_batch_norm", "_scaled_dot_product")
+FIRST_ONLY = ("_embedding_bag", "_linalg_", "_native_batch_norm", "native_batch_norm", "_scaled_dot_product")
 # Polynomials of 2e-7; what comes near a root of trigamma in torch is 5e-10.
 TOLERANCES = {"i0": 1e-6, "special_i": 1e-6, "special_modified": 1e-6, "special_erfcx": 1e-6, "polygamma": 1e-8}
 DTYPES = (torch.float32, torch.int64, torch.bool)

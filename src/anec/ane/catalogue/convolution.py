@@ -62,7 +62,10 @@ def _unequal(site: Site) -> str | None:
 
 
 def _dilation(site: Site) -> str | None:
-    large = [dilation for dilation in site.ints("dilations", [1]) if dilation > 8 or dilation in (5, 7)]
+    # One tap has none.
+    kernel = site.size("weight")[2:]
+    given = zip(site.ints("dilations", [1] * len(kernel)), kernel, strict=False)
+    large = [dilation for dilation, taps in given if taps > 1 and (dilation > 8 or dilation in (5, 7))]
     return f"the dilation is {large[0]}" if large else None
 
 
@@ -119,7 +122,7 @@ RULES = (
         Effect.CPU,
         Confidence.MEASURED,
         "AG",
-        "a sum of two-dimensional convolutions over the depth",
+        "ane-legalize convolves slices",
         _volume,
     ),
     Rule(
@@ -129,7 +132,7 @@ RULES = (
         Effect.FAIL,
         Confidence.MEASURED,
         "AG",
-        "split the kernel by columns into a sum of shifted convolutions",
+        "ane-legalize splits the kernel, or convolves blocks",
         _kernel_size,
     ),
     Rule(
@@ -149,7 +152,7 @@ RULES = (
         Effect.LOAD,
         Confidence.APPLE,
         "CAI, CMT#2473",
-        "space_to_depth by the stride, then a convolution of stride 1",
+        "ane-legalize convolves blocks by the stride",
         _stride,
     ),
     Rule(
@@ -169,7 +172,7 @@ RULES = (
         Effect.SLOW,
         Confidence.APPLE,
         "CAI, AG",
-        "a chain of dilations 2 and 3 (needs training), or space_to_batch",
+        "ane-legalize brings the taps together; or a chain of dilations 2 and 3 (needs training)",
         _dilation,
     ),
     Rule(

@@ -117,7 +117,7 @@ RULES = (
         Effect.CPU,
         Confidence.APPLE,
         "CAI",
-        "compute it in float16, before the program runs, or at its very beginning",
+        "ane-legalize for logic between comparisons; else float16, or the very beginning of the program",
         _integer,
     ),
     Rule(
@@ -127,7 +127,7 @@ RULES = (
         Effect.CPU,
         Confidence.MEASURED,
         "RFD, AG",
-        "make the mask a float16 tensor that is added; ane-attention does so",
+        "ane-legalize for conditions between floats, ane-attention for masks, which are added",
         _condition,
     ),
     Rule(
@@ -157,7 +157,7 @@ RULES = (
         Effect.FAIL,
         Confidence.APPLE,
         "AG, FluidAudio#121",
-        "split the axis, fold it into two, or put it on the channels (up to 65536)",
+        "ane-legalize folds long rows and splits products; else put the axis on the channels (up to 65536)",
         _within("HW", lambda limits: limits.width),
     ),
     Rule(
@@ -167,7 +167,7 @@ RULES = (
         Effect.FAIL,
         Confidence.APPLE,
         "AG, FluidAudio#121",
-        "split the channels",
+        "ane-legalize splits products and what works on their results",
         _within("C", lambda limits: limits.channels),
     ),
     Rule(
@@ -227,7 +227,7 @@ RULES = (
         Effect.CPU,
         Confidence.MEASURED,
         "AG",
-        "reshape to four dimensions",
+        "ane-legalize stretches in four dimensions",
         _broadcast_depth,
     ),
 )

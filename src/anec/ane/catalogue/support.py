@@ -92,7 +92,7 @@ RULES = (
         Effect.CPU,
         Confidence.MEASURED,
         "AG",
-        "a product with a triangular matrix for cumsum, minimum and maximum for logic, x - floor(x / y) * y for mod",
+        "ane-legalize for cumsum, reduce_prod, band_part, tan, asin, acos, cosh and logic; fp16-safe for mod",
         _always,
     ),
     Rule(
@@ -142,7 +142,7 @@ RULES = (
         Effect.CPU,
         Confidence.APPLE,
         "CAI",
-        "take cos and sin as inputs, or as slices of a constant",
+        "ane-legalize for constant indices; take cos and sin as inputs, or as slices of a constant",
         _always,
     ),
     Rule(
@@ -152,7 +152,7 @@ RULES = (
         Effect.CPU,
         Confidence.MEASURED,
         "AG, RFD, MAT",
-        "slices and concat for constant indices, a one-hot product for few rows, or the host",
+        "ane-legalize for constant indices: slices, or a one-hot product; others at the edge, or in the host",
         _gather,
     ),
     Rule(
@@ -182,7 +182,7 @@ RULES = (
         Effect.CPU,
         Confidence.MEASURED,
         "AG",
-        "pad with zeros, or concat slices",
+        "ane-legalize joins slices; or pad with zeros",
         _reflected,
     ),
     Rule(
@@ -222,7 +222,7 @@ RULES = (
         Effect.CPU,
         Confidence.MEASURED,
         "AG",
-        "two shuffles, one after the other",
+        "ane-legalize writes a transpose; or two shuffles, one after the other",
         _factor,
     ),
     Rule(
@@ -232,7 +232,7 @@ RULES = (
         Effect.CPU,
         Confidence.MEASURED,
         "AG",
-        "concat with zeros",
+        "ane-legalize joins constants",
         _padded_channels,
     ),
     Rule(
@@ -242,7 +242,7 @@ RULES = (
         Effect.CPU,
         Confidence.MEASURED,
         "RFD, FG",
-        "let the op behind it broadcast; mil-cleanup drops such tiles",
+        "ane-legalize multiplies by ones or joins copies; mil-cleanup drops what the op behind broadcasts",
         _tile,
     ),
     Rule(

@@ -1,0 +1,119 @@
+"""Tiles and pads, which copy numbers, as products with ones and concats.
+
+    %x: f32[1,8,1,32]
+    %y = mil.tile(%x, [1, 1, 4, 1])
+        ->
+    %1 = mil.fill([1, 1, 4, 1]) {value=1.0}
+    %y = mil.mul(%x, %1)
+
+A tile of a computed tensor stays on the CPU (rule B56); so do pads of other axes than height and width (B26), and on M1
+those that reflect or replicate (B12p).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from anec.dialects import mil
+from anec.ir.graph import Op, Value
+from anec.passes.ane_legalize.runs import MOST_RUNS, runs_of, stretched, taken
+from anec.passes.common import ints, rebuild, varying
+from anec.passes.lower_to_mil.movement import joined, reshaped
+from anec.passes.lower_to_mil.shared import filled
+from anec.passes.mil_cleanup.pads import amounts
+from anec.rewrite import Rule, reject, rest, rewrite
+
+if TYPE_CHECKING:
+    from anec.passes.ane_legalize import AneLegalize
+
+x = varying("x")
+
+
+@rewrite(mil.tile(x, rest))
+def tile(op: Op, x: Value) -> Value:
+    """Axes of size 1 are multiplied by ones, which broadcasts; up to eleven copies of others are joined.
+
+    %x: f32[1,2]
+    %y = mil.tile(%x, [3, 2])     ->     %1 = mil.fill([3, 1]) {value=1.0}
+                                         %2 = mil.mul(%x, %1)
+                                         %y = mil.concat([%2, %2]) {axis=1}
+    """
+    reps = ints(op.operand("reps"))
+    if reps is None or not x.tensor.is_static or not x.tensor.dtype.is_float:
+        reject(f"the counts are not known, or %{x.name} is {x.tensor}")
+    wide = [size == 1 for size in x.shape]
+    if any(count > MOST_RUNS and not broadcasts for count, broadcasts in zip(reps, wide, strict=True)):
+        reject(f"more than {MOST_RUNS} copies of an axis longer than 1")
+    found = x
+    if x.rank == 5 and wide[1] and reps[1] > 1:
+        # The depth of a tensor of rank 5 is not broadcast (rule B32); of rank 4 these are the channels.
+        batch, _, height, rows, width = x.shape
+        image = reshaped(x, (batch, 1, height * rows, width))
+        found = reshaped(stretched(image, 1, reps[1]), (batch, reps[1], height, rows, width))
+        reps = (reps[0], 1, *reps[2:])
+    ones = tuple(count if broadcasts else 1 for count, broadcasts in zip(reps, wide, strict=True))
+    if any(count > 1 for count in ones):
+        found = mil.mul(found, filled(ones, 1.0, x.tensor.dtype))
+    for axis, (count, broadcasts) in enumerate(zip(reps, wide, strict=True)):
+        if not broadcasts:
+            found = joined([found] * count, axis)
+    return found
+
+
+@rewrite(mil.pad(x, rest))
+def pad(op: Op, opts: AneLegalize, x: Value) -> Value:
+    """An axis is joined with constants; with its own entries where the mode says so.
+
+    %x: f32[1,2,8,8]
+    %y = mil.pad(%x, [0, 2, 0, 0]) {mode="constant", constant_val=0.5}
+        ->     %1 = mil.fill([1, 2, 8, 8]) {value=0.5}
+               %y = mil.concat([%x, %1]) {axis=1}
+
+    %x: f32[1,1,8]
+    %y = mil.pad(%x, [2, 0]) {mode="reflect"}
+        ->     %1 = mil.slice_by_index(%x, [0, 0, 1], [0, 0, 3]) {begin_mask=[true, true, false], end_mask=...}
+               %2 = mil.reverse(%1) {axes=[2]}
+               %y = mil.concat([%2, %x]) {axis=2}
+    """
+    if not x.tensor.is_static or not x.tensor.dtype.is_float:
+        reject(f"%{x.name} is {x.tensor}")
+    given = amounts(op, x.rank)
+    pairs = list(zip(given[::2], given[1::2], strict=True))
+    found = x
+    if op.attr("mode") == "constant":
+        if not any(map(any, pairs[:-2])):
+            reject("height and width are padded as they are")
+        for axis, (before, after) in enumerate(pairs[:-2]):
+            found = joined([*_block(op, found, axis, before), found, *_block(op, found, axis, after)], axis)
+        left = tuple(amount for pair in pairs[-2:] for amount in pair)
+        return rebuild(op, x=found, pad=left) if any(left) else found
+    if opts.limits.has_texture:
+        reject(f"{opts.limits.generation} pads so itself")
+    for axis, (before, after) in enumerate(pairs):
+        last = x.shape[axis] - 1
+        places = range(-before, last + 1 + after)
+        if op.attr("mode") == "reflect":
+            entries = [last - abs(last - abs(place)) for place in places]
+        else:
+            entries = [min(max(place, 0), last) for place in places]
+        found = _surrounded(found, axis, entries, before, after)
+    return found
+
+
+def _surrounded(x: Value, axis: int, entries: list[int], before: int, after: int) -> Value:
+    """``x`` whole, with the entries in front of it and behind it."""
+    front, back = entries[:before], entries[len(entries) - after :]
+    return joined([*_taken(x, axis, front), x, *_taken(x, axis, back)], axis)
+
+
+def _taken(x: Value, axis: int, places: list[int]) -> list[Value]:
+    return [taken(x, axis, runs_of(places))] if places else []
+
+
+def _block(op: Op, x: Value, axis: int, count: int) -> list[Value]:
+    """As many entries of the constant, beside ``x`` along ``axis``; none for 0."""
+    shape = (*x.shape[:axis], count, *x.shape[axis + 1 :])
+    return [filled(shape, op.attr("constant_val"), x.tensor.dtype)] if count else []
+
+
+RULES: list[Rule] = [tile, pad]

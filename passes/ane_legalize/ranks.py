@@ -1,0 +1,142 @@
+"""Tensors of rank 5 where an op takes four axes, and shuffles by other factors than the hardware has.
+
+    %x: f32[1,4,2,16,8], %y: f32[1,4,2,8,16]
+    %z = mil.matmul(%x, %y)
+        ->
+    %1 = mil.squeeze(%x) {axes=[0]}
+    %2 = mil.squeeze(%y) {axes=[0]}
+    %3 = mil.matmul(%1, %2)
+    %z = mil.expand_dims(%3) {axes=[0]}
+
+Neighbouring axes along which the operands agree are one (rules B24, B27 and B32).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from anec.ane.limits import Limits
+from anec.dialects import mil
+from anec.ir.graph import Op, Value
+from anec.passes.ane_legalize.axes import held
+from anec.passes.ane_legalize.windows import Ints, breaks, to_channels, to_space
+from anec.passes.common import rebuild, varying
+from anec.passes.lower_to_mil.movement import rearranged, reshaped
+from anec.rewrite import Rule, any_of, reject, rest, rewrite
+
+if TYPE_CHECKING:
+    from anec.passes.ane_legalize import AneLegalize
+
+x = varying("x")
+
+
+def _operands(op: Op, rank: int) -> dict[str, Ints]:
+    """The shapes of x and y with ``rank`` axes; numbers are left out.
+
+    Raises:
+        Reject: a size is symbolic.
+    """
+    found: dict[str, Ints] = {}
+    for name in ("x", "y"):
+        operand = op.operand(name)
+        if isinstance(operand, Value) and operand.rank:
+            if not operand.tensor.is_static:
+                reject("sizes are symbolic")
+            found[name] = (1,) * (rank - operand.rank) + operand.shape
+    return found
+
+
+def _joint(shapes: Sequence[Ints], result: Ints, axes: int, limits: Limits) -> int:
+    """The first of two neighbours among ``axes`` that are one in every operand.
+
+    Raises:
+        Reject: there are none, or they would be longer than the hardware has axes.
+    """
+    for axis in range(axes - 1):
+        pair = slice(axis, axis + 2)
+        alike = 1 in result[pair] or all(shape[pair] in (result[pair], (1, 1)) for shape in shapes)
+        if alike and math.prod(result[pair]) <= held(4, axis, limits):
+            return axis
+    return reject("the operands stretch along different axes")
+
+
+def _joined(shape: Ints, axis: int) -> Ints:
+    return (*shape[:axis], math.prod(shape[axis : axis + 2]), *shape[axis + 2 :])
+
+
+def _in_four_axes(op: Op, axes: int, limits: Limits) -> Value:
+    """The op on operands of which two neighbours among the first ``axes`` are joined."""
+    result = op.results[0]
+    if result.rank != 5 or not result.tensor.is_static:
+        reject(f"the result is {result.tensor}")
+    operands = _operands(op, 5)
+    at = _joint(list(operands.values()), result.shape, axes, limits)
+    changes = {name: reshaped(op.value(name), _joined(shape, at)) for name, shape in operands.items()}
+    return reshaped(rebuild(op, **changes), result.shape)
+
+
+@rewrite(mil.matmul(rest))
+def product_in_four_axes(op: Op, opts: AneLegalize) -> Value:
+    """A product of rank 5 joins leading axes.
+
+    %x: f32[2,4,3,16,8], %y: f32[2,4,1,8,16]
+    %z = mil.matmul(%x, %y)
+        ->     %1 = mil.matmul(mil.reshape(%x, [8, 3, 16, 8]), mil.reshape(%y, [8, 1, 8, 16]))
+               %z = mil.reshape(%1, [2, 4, 3, 16, 16])
+    """
+    if breaks(op, opts.limits, "B24") is None:
+        reject("its operands have four axes at most")
+    return _in_four_axes(op, 3, opts.limits)
+
+
+_BINARY = (mil.add, mil.sub, mil.mul, mil.real_div, mil.maximum, mil.minimum, mil.pow, mil.floor_div)
+
+
+@rewrite(any_of(*(defn(rest) for defn in _BINARY)))
+def stretch_in_four_axes(op: Op, opts: AneLegalize) -> Value:
+    """What is stretched along the depth of a tensor of rank 5 is stretched along an axis of rank 4.
+
+    %x: f32[1,4,3,16,8], %m: f32[1,1,3,16,8]
+    %y = mil.add(%x, %m)
+        ->     %1 = mil.add(mil.squeeze(%x) {axes=[0]}, mil.squeeze(%m) {axes=[0]})
+               %y = mil.expand_dims(%1) {axes=[0]}
+    """
+    result = op.results[0].tensor
+    if result.rank != 5 or not result.is_static or breaks(op, opts.limits, "B32") is None:
+        reject("nothing is stretched along a depth")
+    return _in_four_axes(op, 5, opts.limits)
+
+
+_SHUFFLES = (mil.pixel_shuffle, mil.pixel_unshuffle, mil.depth_to_space, mil.space_to_depth)
+
+
+@rewrite(any_of(*(defn(x, rest) for defn in _SHUFFLES)))
+def shuffle_as_transpose(op: Op, opts: AneLegalize, x: Value) -> Value:
+    """A shuffle by another factor than 2, 3, 4 and 8 is a transpose of five axes (rule B20).
+
+    %x: f32[1,50,4,4]
+    %y = mil.pixel_shuffle(%x) {upscale_factor=5}
+        ->     %1 = mil.transpose(mil.reshape(%x, [2, 5, 5, 4, 4])) {perm=[0, 3, 1, 4, 2]}
+               %y = mil.reshape(%1, [1, 2, 20, 20])
+    """
+    if not x.tensor.is_static or breaks(op, opts.limits, "B20") is None:
+        reject("the factor is native")
+    names = ("upscale_factor", "downscale_factor", "block_size")
+    factor = next(op.attr(name) for name in names if name in op.defn.by_name)
+    assert isinstance(factor, int)
+    if op.defn is mil.pixel_shuffle:
+        return to_space(x, (factor, factor))
+    if op.defn is mil.pixel_unshuffle:
+        return to_channels(x, (factor, factor))
+    batch, channels, height, width = x.shape
+    shape = op.results[0].shape
+    if op.defn is mil.depth_to_space:
+        sizes = (batch, factor, factor, channels // factor**2, height, width)
+        return rearranged(x, sizes, (0, 3, 4, 1, 5, 2), shape)
+    sizes = (batch, channels, height // factor, factor, width // factor, factor)
+    return rearranged(x, sizes, (0, 3, 5, 1, 2, 4), shape)
+
+
+RULES: list[Rule] = [product_in_four_axes, stretch_in_four_axes, shuffle_as_transpose]
