@@ -134,7 +134,11 @@ class Route:
     @property
     def shape(self) -> tuple[Dim, ...]:
         """The shape of the tensor used, as written."""
-        return reduce(lambda shape, step: step.shape(shape), self.steps, self.root.tensor.shape)
+        return _shape(self.root.tensor.shape, self.steps)
+
+
+def _shape(shape: tuple[Dim, ...], steps: tuple[Step, ...]) -> tuple[Dim, ...]:
+    return reduce(lambda at, step: step.shape(at), steps, shape)
 
 
 # Layers repeat each other's routes.
@@ -182,11 +186,17 @@ def cost(route: Route, held: Form, wanted: Form) -> int:
     What leaves the last axis as it is copies rows: a transpose then counts half, a reshape nothing (rule
     A30). Rows of one element leave most of their memory empty (A06): to make them is a reshape too.
     """
-    movement = route.movement(held, wanted)
-    size = volume(route.shape)
+    return _cost(route.root.tensor.shape, route.steps, held, wanted)
+
+
+@lru_cache(maxsize=1 << 14)
+def _cost(shape: tuple[Dim, ...], steps: tuple[Step, ...], held: Form, wanted: Form) -> int:
+    movement = _movement(shape, steps, held, wanted)
+    whole = _shape(shape, steps)
+    size = volume(whole)
     assert movement is not None
     assert isinstance(size, int)
-    at, end = shape_in(route.root.tensor.shape, held), shape_in(route.shape, wanted)
+    at, end = shape_in(shape, held), shape_in(whole, wanted)
     total = 0
     for sizes, perm in planned(at, movement, end):
         total += _viewing(at, sizes) + (1 if perm[-1] == len(perm) - 1 else 2)

@@ -46,11 +46,18 @@ class _Choice:
         self.problem = problem
         self.form = {op: problem.form[op] if op in chosen else Form.WRITTEN for op in problem.movable}
         self.prices: dict[tuple[Op, Form], int] = {}
+        self.makers = {value: problem.maker(problem.routes[value]) for value in problem.written}
+        self.uses = {value: self._uses(value) for value in problem.written}
+        self.costs: dict[tuple[Value, int, Form, Form], int] = {}
         self.ends: dict[Op, list[Value]] = {}
-        for value in problem.written:
-            maker = problem.maker(problem.routes[value])
+        for value, maker in self.makers.items():
             if maker is not None:
                 self.ends.setdefault(maker, []).append(value)
+
+    def _uses(self, value: Value) -> list[tuple[Op | None, int]]:
+        """Who uses a value, None for what is fixed, and the rank it has there in another form."""
+        users = (user if user in self.form else None for user in self.problem.written[value])
+        return [(user, value.rank if user is None else self.problem.movable[user].rank) for user in users]
 
     def improve(self, group: list[Op]) -> bool:
         """Give a group the form that costs least; false when it has that already."""
@@ -84,12 +91,16 @@ class _Choice:
 
     def _of_value(self, value: Value) -> int:
         """Bringing a value to all who use it, once for each form they want."""
-        route = self.problem.routes[value]
-        maker = self.problem.maker(route)
+        maker = self.makers[value]
         held = Form.WRITTEN if maker is None else self.form[maker]
         wanted: set[tuple[int, Form]] = set()
-        for user in self.problem.written[value]:
-            form = Form.WRITTEN if user is None or user not in self.form else self.form[user]
-            rank = value.rank if user is None or form is Form.WRITTEN else self.problem.movable[user].rank
-            wanted.add((rank, form))
-        return sum(cost(route.broadcast(rank), held, form) for rank, form in wanted)
+        for user, rank in self.uses[value]:
+            form = Form.WRITTEN if user is None else self.form[user]
+            wanted.add((value.rank if form is Form.WRITTEN else rank, form))
+        return sum(self._cost(value, rank, held, form) for rank, form in wanted)
+
+    def _cost(self, value: Value, rank: int, held: Form, wanted: Form) -> int:
+        key = (value, rank, held, wanted)
+        if key not in self.costs:
+            self.costs[key] = cost(self.problem.routes[value].broadcast(rank), held, wanted)
+        return self.costs[key]

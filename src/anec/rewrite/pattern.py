@@ -212,3 +212,36 @@ def root_definitions(pattern: Base) -> list[OpDef]:
     if isinstance(pattern, AnyOf):
         return [defn for alternative in pattern.alternatives for defn in root_definitions(alternative)]
     raise AnecError("the root of a rule's pattern must be an op", hint="write @rewrite(mil.add(x, y))")
+
+
+def first_makers(pattern: Base, root: str) -> tuple[str, frozenset[str]] | None:
+    """What a pattern asks for before anything else, at an op of the name ``root``.
+
+    Returns:
+        The operand that is matched first, and the names of the ops that may have made it; None where
+        anything may have, or where operands may change places.
+    """
+    if isinstance(pattern, AnyOf):
+        fitting = [a for a in pattern.alternatives if any(defn.name == root for defn in root_definitions(a))]
+        found = [first_makers(alternative, root) for alternative in fitting]
+        asked = [one for one in found if one is not None]
+        if len(asked) < len(found) or len({name for name, _ in asked}) != 1:
+            return None
+        return asked[0][0], frozenset[str]().union(*(names for _, names in asked))
+    if not isinstance(pattern, OpPattern) or pattern.defn.commutative:
+        return None
+    for param in pattern.defn.operand_params:
+        wanted = pattern.operands.get(param.name)
+        if wanted is not None:
+            names = None if isinstance(wanted, tuple) else _makers(wanted)
+            return None if names is None else (param.name, names)
+    return None
+
+
+def _makers(pattern: Base) -> frozenset[str] | None:
+    if isinstance(pattern, OpPattern):
+        return frozenset({pattern.defn.name})
+    if isinstance(pattern, AnyOf):
+        found = [names for alternative in pattern.alternatives if (names := _makers(alternative)) is not None]
+        return frozenset[str]().union(*found) if len(found) == len(pattern.alternatives) else None
+    return None

@@ -66,6 +66,11 @@ class Rule:
         """The ops the main pattern can have at its root."""
         return root_definitions(self.patterns[0])
 
+    @property
+    def is_built_in(self) -> bool:
+        """Whether it is one of anec's own."""
+        return self.function.__module__.startswith("anec.")
+
     def matches(self, op: Op, miss: Miss | None = None) -> Iterable[tuple[Match, tuple[Op, ...]]]:
         """All ways the rule matches at ``op``: the match and the root ops."""
         for found in match(self.patterns[0], op, miss):
