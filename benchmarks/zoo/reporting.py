@@ -121,6 +121,11 @@ hardware. The last column is the CPU seconds that `default,ane` and `default` ta
 
 {moves}
 
+More is moved where it buys something: `ane-legalize` takes convolutions over volumes apart (s3d, r3d, r2plus1d,
+mvit), which the hardware does not run, and a product with constants is worth one and a half transposes to
+`ane-layout`. Interleaved rotary positions (gptj, codegen, roformer) and relative positions (deberta, halonet) have no
+better form yet.
+
 {layouts}
 
 ## All
@@ -148,6 +153,10 @@ def moves(names: list[str], ours: dict[str, Row], theirs: dict[str, Row]) -> str
             f"- Against {words}, in {len(both)} models: {total / 1e6:.1f} MB where it writes {its / 1e6:.1f} MB, "
             f"more in {len(more)} of them{said}."
         )
+    laid = [ours[name] for name in names if "default" in ours[name]]
+    if laid:
+        behind, before = (sum(row["share"] for row in rows) / len(laid) for rows in (laid, [r["default"] for r in laid]))
+        lines.append(f"- The share of multiply-adds is {behind:.1%} on average, {before:.1%} behind `default`.")
     return "\n".join(lines)
 
 
