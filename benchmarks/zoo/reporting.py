@@ -155,7 +155,8 @@ def moves(names: list[str], ours: dict[str, Row], theirs: dict[str, Row]) -> str
         )
     laid = [ours[name] for name in names if "default" in ours[name]]
     if laid:
-        behind, before = (sum(row["share"] for row in rows) / len(laid) for rows in (laid, [r["default"] for r in laid]))
+        behind = sum(row["share"] for row in laid) / len(laid)
+        before = sum(row["default"]["share"] for row in laid) / len(laid)
         lines.append(f"- The share of multiply-adds is {behind:.1%} on average, {before:.1%} behind `default`.")
     return "\n".join(lines)
 
