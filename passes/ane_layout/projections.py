@@ -153,10 +153,7 @@ def split_projection(op: Op, whole: Value) -> Value:
         reject("it is no slice of channels")
     if whole.is_output or not all(_takes_channels(user, whole) for user in whole.users):
         reject("the projection has other users")
-    _, start, stop = cut
-    weight, bias = linear.value("weight"), linear.operand("bias")
-    part = sliced(bias, 0, start, stop) if isinstance(bias, Value) else bias
-    return mil.linear(linear.value("x"), sliced(weight, 0, start, stop), part)
+    return _channels(linear, *cut[1:])
 
 
 @rewrite(mil.split(projected.named("whole"), rest)[0])
@@ -166,15 +163,14 @@ def split_projections(op: Op, whole: Value) -> list[Value]:
     assert linear is not None
     if not only_use(whole) or op.attr("axis") not in (-1, whole.rank - 1):
         reject("it is no split of channels, or the projection has other users")
+    return [_channels(linear, start, stop) for _, start, stop in _cuts(op) or ()]
+
+
+def _channels(linear: Op, start: int, stop: int) -> Value:
+    """The linear of some of its channels."""
     weight, bias = linear.value("weight"), linear.operand("bias")
-    parts: list[Value] = []
-    start = 0
-    for result in op.results:
-        stop = start + result.shape[-1]
-        part = sliced(bias, 0, start, stop) if isinstance(bias, Value) else bias
-        parts.append(mil.linear(linear.value("x"), sliced(weight, 0, start, stop), part))
-        start = stop
-    return parts
+    part = sliced(bias, 0, start, stop) if isinstance(bias, Value) else bias
+    return mil.linear(linear.value("x"), sliced(weight, 0, start, stop), part)
 
 
 def _takes_channels(user: Op, whole: Value) -> bool:

@@ -25,6 +25,7 @@ from anec.ir.attrs import Literal
 from anec.ir.facts import is_constant
 from anec.ir.graph import Op, Value
 from anec.passes.lower_to_mil.matmul import product, swapped
+from anec.passes.lower_to_mil.movement import sliced
 from anec.passes.lower_to_mil.roots import each
 from anec.passes.lower_to_mil.shared import as_value, with_rank
 from anec.passes.lower_to_mil.typing import cast, result_type, value
@@ -62,11 +63,7 @@ def _rest(op: Op, first: int = 1) -> list[Value]:
 
 def _rows(a: Value, first: int, count: int) -> Value:
     """Some rows of each matrix."""
-    at = a.rank - 2
-    others = tuple(axis != at for axis in range(a.rank))
-    begin, end = ([place if axis == at else 0 for axis in range(a.rank)] for place in (first, first + count))
-    start = tuple(other or not first for other in others)
-    return mil.slice_by_index(a, begin, end, begin_mask=start, end_mask=others)
+    return sliced(a, a.rank - 2, first or None, first + count)
 
 
 def _block(doubled: Value, row: int, column: int) -> Value:

@@ -90,7 +90,7 @@ def join_conv_chain(op: Op, x: Value) -> Value:
         reject("a conv has groups")
     rows, middle, *kernel = outer.weight.shape
     _, columns, *inner_kernel = inner.weight.shape
-    if _is_pointwise(outer):
+    if outer.is_pointwise:
         _check_size(rows * inner.weight.tensor.size // middle, outer, inner)
         steps = tuple(a * b for a, b in zip(outer.strides, inner.strides, strict=True))
         changes = {} if steps == inner.strides else {"strides": steps}
@@ -102,7 +102,7 @@ def join_conv_chain(op: Op, x: Value) -> Value:
         weight = mil.reshape(product, (rows, columns, *inner_kernel))
         bias = _moved_bias(matrix, outer, inner)
         return rebuild(inner.op, x=x, weight=weight, **({} if bias is None else {"bias": bias}), **changes)
-    if not _is_pointwise(inner) or any(step != 1 for step in inner.strides):
+    if not inner.is_pointwise or any(step != 1 for step in inner.strides):
         reject("neither window is of one element")
     if inner.bias is not None and any(own_pads(outer.op, x.rank)):
         reject("the padding would have the inner bias too")
@@ -112,12 +112,6 @@ def join_conv_chain(op: Op, x: Value) -> Value:
     weight = mil.reshape(mil.matmul(matrix, flat), (rows, columns, *kernel))
     totals = mil.reduce_sum(flat, axes=(2,), keep_dims=False)
     return outer.rebuilt(x=x, weight=weight, bias=_moved_bias(totals, outer, inner))
-
-
-def _is_pointwise(conv: Weighted) -> bool:
-    """True for a window of one element and no padding."""
-    kernel = conv.weight.shape[2:]
-    return all(size == 1 for size in kernel) and not any(own_pads(conv.op, len(kernel) + 2))
 
 
 RULES: list[Rule] = [join_linear_chain, join_conv_chain]

@@ -26,7 +26,6 @@ from anec.ir.attrs import Literal
 from anec.ir.dims import Dim
 from anec.ir.graph import Op, Value
 from anec.passes.common import dims, known, only_use, rebuild
-from anec.passes.mil_cleanup.pads import own_pads
 from anec.passes.mil_cleanup.weighted import weights_of
 from anec.rewrite import Rule, any_of, reject, rest, rewrite, var
 
@@ -99,9 +98,7 @@ def _is_by_place(op: Op) -> bool:
 def _is_pointwise(op: Op) -> bool:
     """True for a conv with a window of one element, steps of one, and no padding."""
     conv = weights_of(op)
-    if any(size != 1 for size in (*conv.weight.shape[_KEPT:], *conv.strides)):
-        return False
-    return not any(own_pads(op, conv.weight.rank))
+    return all(step == 1 for step in conv.strides) and conv.is_pointwise
 
 
 @rewrite(mil.reshape(mil.conv(var("x"), rest).named("made"), rest))

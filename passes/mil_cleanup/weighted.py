@@ -10,6 +10,7 @@ from anec.ir.graph import Op, Value
 from anec.ir.opdef import Operand
 from anec.ir.types import DType
 from anec.passes.common import dims, known, only_use, rebuild
+from anec.passes.mil_cleanup.pads import own_pads
 from anec.passes.mil_cleanup.transposes import permutation
 from anec.rewrite import reject
 
@@ -76,6 +77,16 @@ class Weighted:
         if not isinstance(given, tuple):
             return (1,) * (self.weight.rank - 2)
         return tuple(step for step in given if isinstance(step, int))
+
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether a conv's window is of one element, without padding.
+
+        Raises:
+            Reject: the padding depends on the size.
+        """
+        window = self.weight.shape[2:]
+        return all(size == 1 for size in window) and not any(own_pads(self.op, self.weight.rank))
 
     @property
     def _input_axis(self) -> int:

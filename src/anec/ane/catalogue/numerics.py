@@ -40,25 +40,24 @@ def _maker(operand: Operand, *roots: str) -> Op | None:
     return op if op is not None and op.defn.root in roots else None
 
 
+def _maximum(operand: Operand, bound: str) -> Operand:
+    """What an operand is the maximum of, beside which it lies; behind a bound of this kind too."""
+    bounded = _maker(operand, bound)
+    most = _maker(operand if bounded is None else bounded.operand("x"), "reduce_max")
+    return most.operand("x") if most is not None and most.attr("keep_dims") is True else None
+
+
 def _below_maximum(operand: Operand) -> bool:
     """True for x - max(x), which is never above 0."""
     op = _maker(operand, "sub")
-    if op is None:
-        return False
-    clipped = _maker(op.operand("y"), "clip")
-    most = _maker(op.operand("y") if clipped is None else clipped.operand("x"), "reduce_max")
-    return most is not None and most.operand("x") is op.operand("x") and most.attr("keep_dims") is True
+    return op is not None and _maximum(op.operand("y"), "clip") is op.operand("x")
 
 
 def _over_maximum(operand: Operand) -> bool:
     """True for x / max(|x|), which is never beyond 1."""
     op = _maker(operand, "real_div")
-    if op is None:
-        return False
-    bounded = _maker(op.operand("y"), "maximum")
-    most = _maker(op.operand("y") if bounded is None else bounded.operand("x"), "reduce_max")
-    sizes = _maker(most.operand("x"), "abs") if most is not None and most.attr("keep_dims") is True else None
-    return sizes is not None and sizes.operand("x") is op.operand("x")
+    sizes = None if op is None else _maker(_maximum(op.operand("y"), "maximum"), "abs")
+    return op is not None and sizes is not None and sizes.operand("x") is op.operand("x")
 
 
 def _sum_of_squares(site: Site) -> str | None:
