@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 # So many examples may be marked as not run.
 SKETCHES = 1
 # Files whose rules show IR each, in their own docstrings.
-RULES_SHOWN = ("activations/*.py", "attention/*.py", "attention_masks.py", "custom_norms/*.py", "fp16_safe/*.py")
+RULES_SHOWN = ("activations/*.py", "attention/*.py", "attention_masks/*.py", "custom_norms/*.py", "fp16_safe/*.py")
 
 
 def pass_of(path: Path) -> str:

@@ -1,0 +1,57 @@
+"""What the rules beside it say of masks: who sees a key, what is added, what is always true."""
+
+from __future__ import annotations
+
+from anec.dialects import aten, nn
+from anec.ir.graph import Op, Value
+from anec.ir.types import DType
+from anec.passes.algebra import in_dtype
+from anec.passes.common import tensor, uniform
+from anec.passes.mask_bounds import HIDDEN
+
+query, key, values = tensor("query"), tensor("key"), tensor("values")
+mask = tensor("mask")
+# Scores beyond 39000 would tell a bound from minus infinity.
+SCORES = {"query": (-4.0, 4.0), "key": (-4.0, 4.0)}
+# A query that sees a key has a number above this in its row of a mask that ends at -40000.
+VISIBLE = HIDDEN / 2
+
+
+def without_true(value: Value) -> Value:
+    """``value`` without sides of a conjunction that are true everywhere."""
+    while (op := value.op) is not None and op.defn.root in ("bitwise_and", "logical_and", "__and__"):
+        sides = [op.operand("self"), op.operand("other")] if value.tensor.dtype is DType.BOOL else []
+        other = next((b for a, b in (sides, sides[::-1]) if uniform(a) == 1), None) if sides else None
+        if not isinstance(other, Value) or other.tensor.dtype is not DType.BOOL:
+            break
+        value = other
+    return value
+
+
+def masked(op: Op, mask: Value | None, scoring: Value | None = None) -> Value:
+    """The attention again with another mask, which holds what was causal in it."""
+    attrs = {name: found for name, found in op.attrs.items() if name != "causal"}
+    query = op.value("query") if scoring is None else aten.mul.Tensor(op.value("query"), scoring)
+    return nn.attention(query, op.value("key"), op.value("value"), mask, **attrs)
+
+
+def added(seen: Value, number: float = HIDDEN) -> Value:
+    """0 where a bool, held as a float, is true, and a low number elsewhere."""
+    return aten.mul.Tensor(aten.sub.Tensor(seen, 1.0), -number)
+
+
+def seen_by(mask: Value, dtype: DType, number: float = VISIBLE) -> Value:
+    """1 for each query that has a key above ``number``, 0 for the others."""
+    return in_dtype(aten.gt.Scalar(aten.amax.default(mask, (-1,), keepdim=True), number), dtype)
+
+
+def is_seen_by(product: Op | None, mask: Value) -> bool:
+    """Whether an op multiplies by :func:`_seen` of this mask."""
+    if product is None or product.name != "aten.mul.Tensor":
+        return False
+    at = product.operand("other")
+    for name in ("aten._to_copy.default", "aten.gt.Scalar", "aten.amax.default"):
+        if not isinstance(at, Value) or at.op is None or at.op.name != name:
+            return False
+        at = at.op.operand("self")
+    return at is mask
