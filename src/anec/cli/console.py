@@ -50,6 +50,24 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
+def few(names: Sequence[str], shown: int = 1) -> str:
+    """The first names, and how many more there are.
+
+    >>> few(["a", "b", "c"])
+    'a (+2)'
+    """
+    return ", ".join(names[:shown]) + (f" (+{len(names) - shown})" if len(names) > shown else "")
+
+
+def megabytes(count: int) -> str:
+    """A number of bytes, in MB.
+
+    >>> megabytes(1_234_567)
+    '1.23 MB'
+    """
+    return f"{count / 1e6:.3g} MB"
+
+
 def _rich_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     from rich.console import Console
     from rich.markup import escape

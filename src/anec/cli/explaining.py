@@ -65,11 +65,7 @@ def _grouped(found: Iterable[tuple[Op, str]]) -> list[tuple[object, ...]]:
     groups: dict[tuple[str, str], list[Op]] = {}
     for op, reason in found:
         groups.setdefault((op.name, reason), []).append(op)
-    return [(name, len(ops), reason, _places(ops)) for (name, reason), ops in groups.items()]
-
-
-def _places(ops: list[Op]) -> str:
-    return _place(ops[0]) + (f" (+{len(ops) - 1})" if len(ops) > 1 else "")
+    return [(name, len(ops), reason, console.few(list(map(_place, ops)))) for (name, reason), ops in groups.items()]
 
 
 def _place(op: Op) -> str:
@@ -91,7 +87,7 @@ def _ops(count: int) -> str:
 
 
 def _bytes(moves: Iterable[Move]) -> str:
-    return f"{sum(move.price for move in moves) / 1e6:.3g} MB"
+    return console.megabytes(sum(move.price for move in moves))
 
 
 def _as_json(report: Report) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anec.cli import console
+from anec.cli.console import megabytes
 from anec.errors import AnecError, UsageError
 
 if TYPE_CHECKING:
@@ -83,14 +84,16 @@ def _show_function(function: FunctionPrediction, named: bool) -> None:
         f"{_percent(could.ops)} of ops could"
     )
     print(
-        f"weights {_mega(function.weight_bytes)}, moved by transposes and reshapes {_mega(function.moved_bytes)}, "
-        f"padding of rows {_mega(function.wasted_bytes)}, largest tensor {_mega(function.largest_bytes)}"
+        f"weights {megabytes(function.weight_bytes)}, "
+        f"moved by transposes and reshapes {megabytes(function.moved_bytes)}, "
+        f"padding of rows {megabytes(function.wasted_bytes)}, largest tensor {megabytes(function.largest_bytes)}"
     )
     if function.segments:
         changes = sum(segment.transfer > 0 for segment in function.route)
         print(
-            f"{changes} change{'s' * (changes != 1)} of device, {_mega(function.taken_bytes)} taken over, reckoned by "
-            f"Core ML with {function.transfer:.2f} ms; runs on the Neural Engine take {function.floor:.2f} ms at least"
+            f"{changes} change{'s' * (changes != 1)} of device, {megabytes(function.taken_bytes)} taken over, "
+            f"reckoned by Core ML with {function.transfer:.2f} ms; "
+            f"runs on the Neural Engine take {function.floor:.2f} ms at least"
         )
     print()
     counts = Counter(
@@ -121,7 +124,7 @@ def _show_route(route: Sequence[Segment]) -> None:
         (
             segment.device.value,
             len(segment.placements),
-            _mega(segment.taken_bytes),
+            megabytes(segment.taken_bytes),
             f"{segment.transfer:.2f} ms",
             segment.placements[0].place,
         )
@@ -140,10 +143,10 @@ def _grouped(found: Iterable[tuple[Placement, Finding]]) -> list[tuple[object, .
         groups.setdefault((placement.edge, placement.op.name, finding.rule.id), []).append((placement, finding))
     rows: list[tuple[object, ...]] = []
     for (edge, name, _), members in sorted(groups.items(), key=lambda item: item[0][0]):
-        placement, finding = members[0]
+        finding = members[0][1]
         where = "at the edge" if edge else "inside"
-        more = f" (+{len(members) - 1})" if len(members) > 1 else ""
-        rows.append((name, len(members), _label(finding), where, placement.place + more, *_why(finding)))
+        places = console.few([placement.place for placement, _ in members])
+        rows.append((name, len(members), _label(finding), where, places, *_why(finding)))
     return rows
 
 
@@ -158,10 +161,6 @@ def _why(finding: Finding) -> tuple[str, str]:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f}%"
-
-
-def _mega(count: int) -> str:
-    return f"{count / 1e6:.3g} MB"
 
 
 def compare(outcome: Outcome, options: argparse.Namespace) -> dict[str, Any]:

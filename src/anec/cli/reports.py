@@ -162,7 +162,8 @@ def describe_pass(name: str, *, as_json: bool) -> None:
         print(f"option:   {key} ({type_}, {default})" + (f": {told}" if told else ""))
     if rules:
         print()
-        rows = [(rule.name, _few([root.name for root in rule.roots]), rule.doc.partition("\n")[0]) for rule in rules]
+        roots = [console.few([*dict.fromkeys(root.name for root in rule.roots)], 2) for rule in rules]
+        rows = [(rule.name, few, rule.doc.partition("\n")[0]) for rule, few in zip(rules, roots, strict=True)]
         console.table(("rule", "root", "what it does"), rows)
 
 
@@ -192,12 +193,6 @@ def _told(cls: type, name: str) -> str:
     return ""
 
 
-def _few(names: Sequence[str]) -> str:
-    """The first names, each once, and how many more there are."""
-    names = [*dict.fromkeys(names)]
-    return ", ".join(names[:2]) + (f" (+{len(names) - 2})" if len(names) > 2 else "")
-
-
 def _rules(cls: type[Pass]) -> Sequence[Rule]:
     """The rules of a pass; one that takes plugins' rules gathers them in ``all_rules``."""
     gather: Callable[[], Sequence[Rule]] | None = getattr(cls, "all_rules", None)
@@ -220,7 +215,7 @@ def support(rows: Sequence[Support], targets: Sequence[str], target: str) -> Non
     for row in rows:
         since = row.targets[0] if row.targets else "none"
         since += "+" if row.targets and row.targets == list(targets)[targets.index(row.targets[0]) :] else ""
-        place = row.places[0] + (f" (+{len(row.places) - 1})" if len(row.places) > 1 else "") if row.places else "-"
+        place = console.few(row.places) or "-"
         reason = "; ".join(part for part in (row.reason, row.remedy) if part)
         shown.append((row.op, row.count, since, place, reason))
     console.table(("op", "count", "supported", "source line", "remedy"), shown)
