@@ -36,25 +36,27 @@ class Verify(Instrument):
         self.lifted = lifted
         # Typing an aten op runs torch; one that was typed and has the same operands still fits.
         self.typed: dict[Op, tuple[object, ...]] = {}
+        self.seen: dict[Op, tuple[object, ...]] = {}
 
     def start(self, module: Module, steps: Steps) -> None:
         if self.lifted:
-            self._remember(module)
-        verify(module, types=self._wants_typing)
-        self._remember(module)
+            self.typed = {op: _operand_types(op) for op in module.ops()}
+        self._verify(module)
 
     def after(self, pass_: Pass, report: PassReport, module: Module) -> None:
         if report.changed:
-            verify(module, dialects=pass_.produces, types=self._wants_typing)
-            self._remember(module)
+            self._verify(module, pass_.produces)
         elif pass_.produces is not None:
             verify(module, dialects=pass_.produces, types=False)
 
-    def _wants_typing(self, op: Op) -> bool:
-        return self.typed.get(op) != _operand_types(op)
+    def _verify(self, module: Module, dialects: Collection[str] | None = None) -> None:
+        verify(module, dialects=dialects, types=self._wants_typing)
+        # Ops that are gone are forgotten.
+        self.typed, self.seen = self.seen, {}
 
-    def _remember(self, module: Module) -> None:
-        self.typed = {op: _operand_types(op) for op in module.ops()}
+    def _wants_typing(self, op: Op) -> bool:
+        now = self.seen[op] = _operand_types(op)
+        return self.typed.get(op) != now
 
 
 def _operand_types(op: Op) -> tuple[object, ...]:

@@ -105,15 +105,26 @@ class Instrument:
 
 
 class _Changes:
-    """Counts the changes of a graph."""
+    """Whether graphs end otherwise than they began; ops that come and go again change nothing."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.inserted: set[Op] = set()
+        self.touched = False
+
+    def __bool__(self) -> bool:
+        return self.touched or bool(self.inserted)
 
     def op_inserted(self, op: Op) -> None:
-        self.count += 1
+        self.inserted.add(op)
 
-    op_erased = op_changed = op_inserted
+    def op_erased(self, op: Op) -> None:
+        if op in self.inserted:
+            self.inserted.remove(op)
+        else:
+            self.touched = True
+
+    def op_changed(self, op: Op) -> None:
+        self.touched = self.touched or op not in self.inserted
 
 
 class Manager:
@@ -204,7 +215,7 @@ class Manager:
                         context._facts.close()
             self._check_facts(pass_, pass_.ensures, module, "ensures")
             report.ops_after = _count(module)
-            report.changed = changes.count > 0 or _boundary(module) != signature
+            report.changed = bool(changes) or _boundary(module) != signature
             self._summarise(report, pass_, contexts)
             self._note_dialects(pass_, report, module)
             for instrument in self.instruments:

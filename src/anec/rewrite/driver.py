@@ -16,11 +16,9 @@ from anec.ir.printer import print_op, window
 from anec.ir.types import narrowed
 from anec.ir.verify import agree
 from anec.rewrite.match import Match, Miss
-from anec.rewrite.pattern import depth, first_makers
-from anec.rewrite.rule import Reject, Replacement, Rule
+from anec.rewrite.pattern import depth
+from anec.rewrite.rule import Reject, Replacement, Rule, Start, starts
 
-# An operand, and the names of the ops that may have made it.
-Makers = tuple[str, frozenset[str]]
 # How often a rule may fire at one place on the same op before it counts as a cycle.
 _REPEATS = 8
 # Rules ask whether a value has one user, or few: one fewer of many changes nothing.
@@ -108,10 +106,10 @@ class Rewriter:
 class _Run:
     def __init__(self, rewriter: Rewriter, graph: Graph) -> None:
         self.rewriter, self.graph = rewriter, graph
-        self.by_root: dict[str, dict[Rule, Makers | None]] = {}
+        self.by_root: dict[str, dict[Rule, Start]] = {}
         for rule in rewriter.rules:
-            for defn in rule.roots:
-                self.by_root.setdefault(defn.name, {})[rule] = first_makers(rule.patterns[0], defn.name)
+            for name, start in starts(rule).items():
+                self.by_root.setdefault(name, {})[rule] = start
         self.statistics = Statistics(misses={rule.name: Miss() for rule in rewriter.rules})
         self.budget = 10 * len(graph) + 1000
         # A change may let a rule fire at any op that sees it through a pattern.
@@ -140,10 +138,10 @@ class _Run:
         return self.statistics
 
     def visit(self, op: Op) -> None:
-        for rule, makers in self.by_root[op.name].items():
+        for rule, start in self.by_root[op.name].items():
             # Most rules end at the op in front; it is told once, and of users' rules at every place.
-            if makers is not None and rule.is_built_in and self.statistics.misses[rule.name].depth:
-                name, wanted = makers
+            if start.makers is not None and rule.is_built_in and self.statistics.misses[rule.name].depth:
+                name, wanted = start.makers
                 operand = op.operand(name)
                 if not isinstance(operand, Value) or operand.op is None or operand.op.name not in wanted:
                     continue

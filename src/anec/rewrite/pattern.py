@@ -7,7 +7,7 @@ argument lifts that: whatever the pattern does not mention may be anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from anec.errors import AnecError
@@ -201,34 +201,44 @@ def _items(given: Base | tuple[Base, ...]) -> tuple[Base, ...]:
     return given if isinstance(given, tuple) else (given,)
 
 
+def rooted(pattern: Base) -> list[OpPattern]:
+    """The alternatives of a pattern, in order, each with one op at its root.
+
+    Raises:
+        AnecError: the root is not an op.
+    """
+    if isinstance(pattern, OpPattern):
+        return [pattern]
+    if isinstance(pattern, AnyOf):
+        return [found for alternative in pattern.alternatives for found in rooted(alternative)]
+    raise AnecError("the root of a rule's pattern must be an op", hint="write @rewrite(mil.add(x, y))")
+
+
 def root_definitions(pattern: Base) -> list[OpDef]:
     """The ops a pattern can have at its root.
 
     Raises:
         AnecError: the root is not an op.
     """
-    if isinstance(pattern, OpPattern):
-        return [pattern.defn]
-    if isinstance(pattern, AnyOf):
-        return [defn for alternative in pattern.alternatives for defn in root_definitions(alternative)]
-    raise AnecError("the root of a rule's pattern must be an op", hint="write @rewrite(mil.add(x, y))")
+    return [alternative.defn for alternative in rooted(pattern)]
 
 
-def first_makers(pattern: Base, root: str) -> tuple[str, frozenset[str]] | None:
-    """What a pattern asks for before anything else, at an op of the name ``root``.
+def first_makers(alternatives: Sequence[OpPattern]) -> tuple[str, frozenset[str]] | None:
+    """What patterns ask for before anything else.
 
     Returns:
         The operand that is matched first, and the names of the ops that may have made it; None where
-        anything may have, or where operands may change places.
+        anything may have, where operands may change places, or where the patterns differ.
     """
-    if isinstance(pattern, AnyOf):
-        fitting = [a for a in pattern.alternatives if any(defn.name == root for defn in root_definitions(a))]
-        found = [first_makers(alternative, root) for alternative in fitting]
-        asked = [one for one in found if one is not None]
-        if len(asked) < len(found) or len({name for name, _ in asked}) != 1:
-            return None
-        return asked[0][0], frozenset[str]().union(*(names for _, names in asked))
-    if not isinstance(pattern, OpPattern) or pattern.defn.commutative:
+    found = [_first_maker(alternative) for alternative in alternatives]
+    asked = [one for one in found if one is not None]
+    if len(asked) < len(found) or len({name for name, _ in asked}) != 1:
+        return None
+    return asked[0][0], frozenset[str]().union(*(names for _, names in asked))
+
+
+def _first_maker(pattern: OpPattern) -> tuple[str, frozenset[str]] | None:
+    if pattern.defn.commutative:
         return None
     for param in pattern.defn.operand_params:
         wanted = pattern.operands.get(param.name)

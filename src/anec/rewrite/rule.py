@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from anec.errors import AnecError
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import OpDef, Pattern
 from anec.rewrite.match import Captured, Match, Miss, match, same_capture
-from anec.rewrite.pattern import Base, OpPattern, as_pattern, root_definitions
+from anec.rewrite.pattern import Base, OpPattern, as_pattern, first_makers, root_definitions, rooted
 
 Replacement = Value | Sequence[Value] | None
 _SPECIAL = frozenset({"op", "ops", "opts", "ctx"})
@@ -73,8 +74,10 @@ class Rule:
 
     def matches(self, op: Op, miss: Miss | None = None) -> Iterable[tuple[Match, tuple[Op, ...]]]:
         """All ways the rule matches at ``op``: the match and the root ops."""
-        for found in match(self.patterns[0], op, miss):
-            yield from self._further_roots(found, (op,), self.patterns[1:], miss)
+        start = starts(self).get(op.name)
+        for form in start.forms if start is not None else ():
+            for found in match(form, op, miss):
+                yield from self._further_roots(found, (op,), self.patterns[1:], miss)
 
     def _further_roots(
         self, so_far: Match, roots: tuple[Op, ...], patterns: tuple[Base, ...], miss: Miss | None
@@ -107,6 +110,29 @@ class Rule:
             name: special[name] if name in special else found.captures.get(name) for name in self.parameters
         }
         return self.function(**arguments)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a rule may start.
+
+    Args:
+        forms: the alternatives of its main pattern with one op at their root.
+        makers: the operand that all of them match first, and the names of the ops that may have made
+            it; None where anything may have.
+    """
+
+    forms: tuple[OpPattern, ...]
+    makers: tuple[str, frozenset[str]] | None
+
+
+@functools.cache
+def starts(rule: Rule) -> dict[str, Start]:
+    """The forms of a rule by the name of the op at their root; a family of rules has dozens."""
+    forms: dict[str, list[OpPattern]] = {}
+    for form in rooted(rule.patterns[0]):
+        forms.setdefault(form.defn.name, []).append(form)
+    return {name: Start(tuple(found), first_makers(found)) for name, found in forms.items()}
 
 
 def _users(captures: dict[str, Captured], shared: set[str]) -> list[Op]:
