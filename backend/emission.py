@@ -115,7 +115,8 @@ class _FunctionEmitter:
         holders: dict[str, Value] = {}
         for value, name in names.items():
             if legal_name(name) != name:
-                raise UnsupportedError(f"{name!r} is no legal name in Core ML", hint="run the pass legalize-io")
+                hint = "name an input or output otherwise; the pass legalize-io renames the rest"
+                raise UnsupportedError(f"{name!r} is no legal name in Core ML", hint=hint)
             if holders.setdefault(name, value) is not value:
                 raise UnsupportedError(
                     f"%{holders[name].name} and %{value.name} of {self.graph.name} would both be called {name!r}",

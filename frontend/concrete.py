@@ -22,6 +22,8 @@ from anec.frontend.spellings import name_of, outside_trace, static_spelling
 
 _ARITHMETIC = "add sub mul truediv floordiv mod pow and or xor lshift rshift"
 _WRITES_BY_OPERATOR = frozenset({"__setitem__", *(f"__i{name}__" for name in _ARITHMETIC.split())})
+# What is in their results is left over from what the memory held before.
+_UNFILLED = frozenset(("empty", "empty_like", "empty_permuted", "empty_strided", "new_empty", "new_empty_strided"))
 _SYMBOLS = (torch.SymInt, torch.SymFloat, torch.SymBool)
 
 
@@ -143,6 +145,8 @@ class Concrete(TorchFunctionMode):
             is_random = not torch.equal(state, torch.get_rng_state())
             if is_random:
                 torch.set_rng_state(state)
+            elif name_of(call.function) in _UNFILLED:
+                result.zero_()
         if is_random:
             return call.function(*call.args, **call.kwargs)
         owners = {_memory(tensor): tensor for tensor in tensors if not _is_mapped(tensor)}

@@ -18,6 +18,7 @@ from torch.export import ExportedProgram
 
 from anec.errors import AnecError
 from anec.frontend.explain import explain, quiet
+from anec.frontend.vmapped import without_vmap_levels
 from anec.frontend.writes import harmless_writes
 from anec.frontend.written import with_written_buffers
 
@@ -41,7 +42,9 @@ _REASONS = {
         "softshrink.default hardshrink.default threshold.default"
     ),
     "one Core ML op; taken apart its places may be negative, which costs three more": "index_copy.default",
-    "a constant; taken apart it is computed in float32, where whole numbers fall beside torch's": "linspace.default",
+    "taken apart it is computed in float32, where whole numbers fall beside torch's": (
+        "linspace.default linspace.Tensor_Tensor linspace.Tensor_Scalar linspace.Scalar_Tensor"
+    ),
     "one Core ML op; taking it apart asks for the sign of its index": "select_scatter.default take.default",
     "resampling: taken apart it is index arithmetic and gathers": (
         "upsample_linear1d.default upsample_linear1d.vec upsample_bilinear2d.vec upsample_bilinear2d.default "
@@ -111,7 +114,7 @@ def decompose(program: ExportedProgram, *, keep: Collection[str] = KEPT.keys()) 
     try:
         with quiet(), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            functional: ExportedProgram = with_written_buffers(program).run_decompositions(table)
+            functional: ExportedProgram = with_written_buffers(without_vmap_levels(program)).run_decompositions(table)
             return functional
     except AnecError:
         raise

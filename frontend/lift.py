@@ -180,12 +180,14 @@ class _Lifter:
         return [next(given) if leaf.is_tensor else None for leaf in leaves]
 
     def drop_unused(self, leaves: list[Leaf]) -> None:
-        """Drop inputs that nothing uses, unless only they tell a symbol."""
+        """Drop inputs that nothing uses, unless only they tell a symbol; one stays, as Core ML wants an input."""
         signature = self.graph.signature
         paths = {leaf.path for leaf in leaves}
         for value, port in list(zip(self.graph.inputs, signature.inputs, strict=True)):
             if value.uses or value.is_output or port.path not in paths:
                 continue
+            if sum(other.path in paths for other in signature.inputs) == 1:
+                break
             others = {s for other in self.graph.inputs if other is not value for s in _symbols(other)}
             if not _symbols(value) <= others:
                 continue

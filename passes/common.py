@@ -153,6 +153,20 @@ def uniform(operand: Operand) -> Number | None:
     return found if isinstance(found, (bool, int, float)) else None
 
 
+def magnitudes(operand: Operand) -> tuple[float, float] | None:
+    """The smallest and the largest magnitude of a constant; None when its numbers are not at hand."""
+    number = uniform(operand)
+    if number is not None:
+        return abs(number), abs(number)
+    while isinstance(operand, Value) and operand.op is not None and operand.op.name in MOVES:
+        operand = operand.op.operand(MOVES[operand.op.name])
+    weight = operand.weight if isinstance(operand, Value) else None
+    if weight is None or weight.data is None or not 0 < weight.type.size <= _LARGEST_SEARCHED:
+        return None
+    numbers = weight.tensor().abs()
+    return float(numbers.min()), float(numbers.max())
+
+
 def _common(value: Attr) -> Number | None:
     if isinstance(value, tuple):
         found = [_common(item) for item in value]

@@ -170,7 +170,7 @@ def _uncast(value: Value, outer: TensorType) -> Value:
 
 
 def _public_names(graph: Graph) -> None:
-    """Values at the boundary carry their ports' names; whoever has such a name makes room."""
+    """Values at the boundary carry their ports' names, whoever has such a name makes room, and all names are legal."""
     ports = [*zip(graph.signature.inputs, graph.inputs, strict=False)]
     ports += [*zip(graph.signature.outputs, graph.outputs, strict=False)]
     for port, value in ports:
@@ -183,6 +183,8 @@ def _public_names(graph: Graph) -> None:
                 raise AnecError(f"an input and an output are both called {name!r}", hint="name them with output_names")
             graph.rename(holder, name + "_inner")
         graph.rename(value, name)
+    for value in [value for value in graph.values.values() if legal_name(value.name) != value.name]:
+        graph.rename(value, legal_name(value.name))
 
 
 def _named(value: Value, ports: list[tuple[Port, Value]]) -> str:

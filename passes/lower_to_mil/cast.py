@@ -10,14 +10,12 @@ from __future__ import annotations
 
 from anec.ir.graph import Op, Value
 from anec.ir.types import DType
-from anec.passes.lower_to_mil.elementwise import same, wrap
+from anec.passes.lower_to_mil.elementwise import NARROW_INTEGERS, same, wrap
 from anec.passes.lower_to_mil.roots import each
 from anec.passes.lower_to_mil.shared import as_value, broadcast_to
-from anec.passes.lower_to_mil.typing import cast, dtype_of, result_type
+from anec.passes.lower_to_mil.typing import dtype_of, result_type, value
 from anec.pipeline.base import Context
 from anec.rewrite import Rule, reject, rewrite
-
-_SMALL = (DType.U8, DType.I8, DType.U16, DType.I16)
 
 
 @rewrite(
@@ -32,10 +30,13 @@ _SMALL = (DType.U8, DType.I8, DType.U16, DType.I16)
 )
 def convert(op: Op, ctx: Context) -> Value:
     """MIL truncates floats as torch does; integers that get narrower wrap around."""
-    x = as_value(op.operand("self"))
-    dtype = op.results[0].tensor.dtype
-    result = same(op)
-    if dtype not in _SMALL or dtype_of(x) is not DType.I32:
+    return _converted(as_value(op.operand("self")), op, ctx)
+
+
+def _converted(x: Value, op: Op, ctx: Context) -> Value:
+    """``x`` in the dtype of the result of ``op``."""
+    result, dtype = value(x, result_type(op).dtype), op.results[0].tensor.dtype
+    if dtype not in NARROW_INTEGERS or dtype_of(x) is not DType.I32:
         return result
     low, high = dtype.range
     known = ctx.facts.range(x)
@@ -72,11 +73,11 @@ def copy_of(op: Op) -> Value:
 
 
 @rewrite(each("copy", "fill.Tensor"))
-def copy_into(op: Op) -> Value:
+def copy_into(op: Op, ctx: Context) -> Value:
     """``src`` in the shape and dtype of ``self``, whose numbers do not matter."""
-    type_ = result_type(op)
-    source = as_value(cast(op.operand("src" if op.defn.root == "copy" else "value"), type_.dtype))
-    return source if source.tensor.shape == type_.shape else broadcast_to(source, type_.shape)
+    source = _converted(as_value(op.operand("src" if op.defn.root == "copy" else "value")), op, ctx)
+    shape = op.results[0].tensor.shape
+    return source if source.tensor.shape == shape else broadcast_to(source, shape)
 
 
 @rewrite(each("view.dtype", "view_copy.dtype"))

@@ -11,6 +11,7 @@ Both frameworks want weights [C_out, C_in / groups, *K], and [C_in, C_out / grou
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,15 +20,20 @@ from anec.errors import UnsupportedError
 from anec.ir.attrs import Attr
 from anec.ir.facts import is_constant
 from anec.ir.graph import Op, Value
+from anec.ir.types import DType
+from anec.passes.lower_to_mil.constants import constant
 from anec.passes.lower_to_mil.movement import reshaped, sliced
 from anec.passes.lower_to_mil.padding import padded
 from anec.passes.lower_to_mil.permutation import volume
 from anec.passes.lower_to_mil.roots import each
-from anec.passes.lower_to_mil.typing import result_type, value
+from anec.passes.lower_to_mil.typing import result_type, static, value
 from anec.pipeline.base import Context
 from anec.rewrite import Rule, reject, rewrite
 
 Ints = tuple[int, ...]
+
+# Of transposed convolutions.
+_FIRST_WITH_COMPUTED_WEIGHTS = 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +110,31 @@ def convolved_transposed(
     result = mil.conv_transpose(x, weight, bias, **attrs) if inside else mil.conv_transpose(x, weight, **attrs)
     result = padded(result, [(0, 0), (0, 0), *((0, more) for more in beyond)], 0)
     return result if inside or bias is None else mil.add(result, _per_channel(bias, x.rank))
+
+
+def one_hot(op: Op, ctx: Context, channels: int, kernel: Sequence[int], dtype: DType) -> Value:
+    """[channels * window, 1, *kernel]: output channel c * window + k is entry k of channel c's window."""
+    import torch
+
+    count = math.prod(kernel)
+    rows = torch.eye(count, dtype=torch.float32).repeat(channels, 1)
+    return constant(ctx, op, rows.reshape(-1, 1, *kernel), "window", dtype)
+
+
+def spread(op: Op, ctx: Context, x: Value, weight: Value, groups: int) -> tuple[Value, Value, int]:
+    """A transposed convolution with a computed weight as one with a constant: its operand, weight and groups.
+
+    What each place of ``x`` adds to the entries of its window is a product of matrices; the constant
+    weight adds these where they belong.
+    """
+    batch, inner, *space = static(x.tensor)
+    _, outer, *kernel = static(weight.tensor)
+    count = math.prod(kernel)
+    matrix = reshaped(weight, (1, groups, inner // groups, outer * count))
+    product = mil.matmul(matrix, reshaped(x, (batch, groups, inner // groups, math.prod(space))), transpose_x=True)
+    channels = outer * groups
+    entries = reshaped(product, (batch, channels * count, *space))
+    return entries, one_hot(op, ctx, channels, kernel, x.tensor.dtype), channels
 
 
 def _attrs(window: Window, groups: int, pads: Sequence[tuple[int, int]]) -> dict[str, Attr]:
@@ -192,12 +223,8 @@ def convolution(op: Op, ctx: Context) -> Value:
         return result if batched is x else reshaped(result, kind.shape)
     window = Window(kernel, stride, _ints(given, count), dilation)
     if op.attr("transposed") if "transposed" in op.defn.by_name else op.defn.root.startswith("conv_transpose"):
-        if not is_constant(weight) and ctx.module.opset < 17:
-            raise UnsupportedError(
-                f"{op.name} with a weight that the model computes needs iOS17",
-                where=op.origin.place,
-                hint="compile with --target iOS17",
-            )
+        if not is_constant(weight) and ctx.module.opset < _FIRST_WITH_COMPUTED_WEIGHTS:
+            batched, weight, groups = spread(op, ctx, batched, weight, groups)
         result = convolved_transposed(batched, weight, bias, window, groups, _ints(op.attr("output_padding"), count))
     else:
         result = convolved(batched, weight, bias, window, groups)

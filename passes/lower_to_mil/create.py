@@ -15,18 +15,22 @@ from anec.dialects import mil
 from anec.ir.attrs import Attr, Literal
 from anec.ir.dims import Expr
 from anec.ir.graph import Op, Value
+from anec.ir.opdef import Operand
 from anec.ir.types import DType
-from anec.passes.lower_to_mil.elementwise import same
+from anec.passes.lower_to_mil.elementwise import NARROW_INTEGERS, pair, same
 from anec.passes.lower_to_mil.roots import each
 from anec.passes.lower_to_mil.shared import as_value, choose, computed_fill, filled, filled_like
 from anec.passes.lower_to_mil.symbolic import counted, scalar
-from anec.passes.lower_to_mil.typing import cast, int32, result_type, static
+from anec.passes.lower_to_mil.typing import INT32_MAX, cast, int32, result_type, static
 from anec.rewrite import Rule, reject, rewrite
 
 
 def _fill(op: Op, given: Attr) -> Value:
     """The number in the shape of the result; a symbolic shape is read off ``self`` or computed."""
-    type_ = result_type(op)
+    type_, dtype = result_type(op), op.results[0].tensor.dtype
+    if isinstance(given, (int, float)) and dtype in NARROW_INTEGERS:
+        low, high = dtype.range
+        given = (int(given) - low) % (high - low + 1) + low
     if type_.is_static:
         return filled(type_.static_shape, given, type_.dtype)
     like = op.operand("self") if "self" in op.defn.by_name else None
@@ -99,11 +103,45 @@ def linspace(op: Op) -> Value:
     return _progression(size, float(start), (end - start) / max(size - 1, 1), type_.dtype)
 
 
+@rewrite(each("linspace.Tensor_Tensor", "linspace.Tensor_Scalar", "linspace.Scalar_Tensor"))
+def linspace_between(op: Op) -> Value:
+    """Between computed ends: start * (1 - t) + end * t, or whole steps for integers."""
+    type_ = result_type(op)
+    (size,) = static(type_)
+    start, end = pair(op, type_.dtype, "start", "end")
+    if size == 0:
+        return filled((0,), 0, type_.dtype)
+    if type_.dtype is DType.I32:
+        return _whole_steps(start, end, size)
+    share = _progression(size, 0.0, 1 / max(size - 1, 1), type_.dtype)
+    return mil.add(mil.mul(mil.sub(1.0, share), start), mil.mul(share, end))
+
+
+def _whole_steps(start: Operand, end: Operand, size: int) -> Value:
+    """The fraction start + (end - start) * i / last, cut off towards 0.
+
+    Nothing leaves int32 but a way from start to end that does. Exact, where torch, which steps in float64, falls
+    short of a whole number now and then.
+    """
+    last = max(size - 1, 1)
+    if last**2 > INT32_MAX:
+        reject(f"{size} integers; up to 46341 can be spaced within int32")
+    steps = mil.range_1d(end=size, start=0, step=1)
+    way = mil.sub(end, start)
+    stride = mil.floor_div(way, last)
+    rest = mil.mul(mil.sub(way, mil.mul(stride, last)), steps)
+    below = mil.add(mil.add(mil.mul(stride, steps), start), mil.floor_div(rest, last))
+    cut = mil.logical_and(mil.less(below, 0), mil.not_equal(mil.mod(rest, last), 0))
+    return mil.add(below, mil.cast(cut, dtype="int32"))
+
+
 def _progression(size: int, first: float, by: float, dtype: DType) -> Value:
     if size == 0 or by == 0:
         return filled((size,), first, dtype)
     if not dtype.is_float or (float(first).is_integer() and float(by).is_integer()):
         begin, step = int(first), int(by)
+        if step == 0:
+            return filled((size,), begin, dtype)
         counted = mil.range_1d(end=int32(begin + size * step), start=int32(begin), step=int32(step))
         return as_value(cast(counted, dtype))
     steps = as_value(cast(mil.range_1d(end=size, start=0, step=1), DType.F32))
@@ -143,4 +181,4 @@ def _band(x: Value, lower: bool, reach: int) -> Value:
     return mil.band_part(x, lower=-1 if lower else reach, upper=reach if lower else -1)
 
 
-RULES: list[Rule] = [full, ones, zeros, arange, linspace, eye, triangle]
+RULES: list[Rule] = [full, ones, zeros, arange, linspace, linspace_between, eye, triangle]

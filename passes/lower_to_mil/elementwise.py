@@ -22,7 +22,7 @@ from anec.passes.lower_to_mil.shared import as_value, choose
 from anec.passes.lower_to_mil.typing import argument, cast, number, result_type, value
 from anec.rewrite import Rule, rewrite
 
-_NARROW_INTEGERS = (DType.U8, DType.I8, DType.U16, DType.I16)
+NARROW_INTEGERS = (DType.U8, DType.I8, DType.U16, DType.I16)
 
 
 def pair(op: Op, dtype: DType, left: str = "self", right: str = "other") -> tuple[Operand, Operand]:
@@ -44,7 +44,7 @@ def scaled(operand: Operand, factor: Attr) -> Operand:
 def wrapped(result: Value, op: Op) -> Value:
     """An int32 result brought into the range of torch's own, narrower integer type."""
     dtype = op.results[0].tensor.dtype
-    return wrap(result, dtype) if dtype in _NARROW_INTEGERS else result
+    return wrap(result, dtype) if dtype in NARROW_INTEGERS else result
 
 
 def wrap(result: Value, dtype: DType) -> Value:
@@ -174,9 +174,13 @@ def atan2(op: Op) -> Value:
 
 @rewrite(each("hypot"))
 def hypot(op: Op) -> Value:
-    """sqrt(x^2 + y^2)."""
-    x, y = pair(op, result_type(op).dtype)
-    return mil.sqrt(mil.add(mil.square(x), mil.square(y)))
+    """The larger side times sqrt(1 + ratio^2), which overflows only with the result; an infinite side beats NaN."""
+    type_ = result_type(op)
+    x, y = map(mil.abs, pair(op, type_.dtype))
+    larger = mil.maximum(x, y)
+    ratio = mil.real_div(mil.minimum(x, y), choose(mil.equal(larger, 0.0), Literal(1.0), larger, type_))
+    length = mil.mul(larger, mil.sqrt(mil.add(mil.square(ratio), 1.0)))
+    return choose(mil.logical_or(mil.equal(x, math.inf), mil.equal(y, math.inf)), Literal(math.inf), length, type_)
 
 
 @rewrite(each("ldexp.Tensor"))

@@ -29,9 +29,10 @@ from anec.dialects import aten, mil, nn
 from anec.ir.attrs import Attr
 from anec.ir.build import Builder
 from anec.ir.dims import Dim
-from anec.ir.facts import is_constant
+from anec.ir.facts import is_constant, scalar_of
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import Kind
+from anec.ir.types import DType
 from anec.passes.lower_to_mil.movement import moved, permutation, unsupported_rank
 from anec.passes.lower_to_mil.permutation import MAX_RANK, Movement, volume
 from anec.passes.lower_to_mil.roots import each
@@ -45,7 +46,8 @@ _ELEMENTWISE = (
     "pow.Tensor_Scalar pow.Tensor_Tensor rsqrt exp log relu sigmoid tanh sin cos floor ceil round square reciprocal "
     "silu gelu clamp clamp_min clamp_max hardtanh maximum minimum where.self eq.Tensor ne.Tensor lt.Tensor le.Tensor "
     "gt.Tensor ge.Tensor eq.Scalar ne.Scalar lt.Scalar le.Scalar gt.Scalar ge.Scalar logical_and logical_or "
-    "logical_not logical_xor bitwise_and.Tensor bitwise_or.Tensor bitwise_xor.Tensor bitwise_not masked_fill.Scalar "
+    "logical_not logical_xor bitwise_and.Tensor bitwise_or.Tensor bitwise_xor.Tensor bitwise_and.Scalar "
+    "bitwise_or.Scalar bitwise_xor.Scalar bitwise_not copy copysign.Tensor logaddexp2 masked_fill.Scalar "
     "masked_fill.Tensor _to_copy to.dtype where.Scalar where.ScalarSelf where.ScalarOther clamp.Tensor leaky_relu elu "
     "celu selu relu6 hardshrink softshrink threshold hardswish hardsigmoid softplus mish log_sigmoid sign sgn trunc "
     "frac erf erfc expm1 exp2 log1p log2 log10 tan asin acos atan sinh cosh asinh acosh atanh atan2 hypot fmod.Scalar "
@@ -60,8 +62,14 @@ _ONE_AXIS = (
 ).split()
 _REDUCTIONS = (
     "mean.dim sum.dim_IntList amax amin any.dims all.dims var.correction std.correction var_mean.correction "
-    "std_mean.correction logsumexp linalg_vector_norm norm.ScalarOpt_dim"
+    "std_mean.correction var.dim std.dim logsumexp linalg_vector_norm norm.ScalarOpt_dim"
 ).split()
+_OF_ALL = "sum mean prod any all max min var std".split()
+# Along no axis these ask each element.
+_OF_EACH = ("aten.any.dims", "aten.all.dims")
+# What these lay out along one more axis leaves four of them: each place beside all others, numbers as bits.
+_RUNNING = frozenset("cumprod cummax cummin logcumsumexp mode isin bucketize searchsorted".split())
+_BITWISE = frozenset("bitwise_and bitwise_or bitwise_xor".split())
 _SAME = "clone alias detach contiguous lift_fresh_copy lift_fresh".split()
 
 
@@ -72,6 +80,8 @@ _SAME = "clone alias detach contiguous lift_fresh_copy lift_fresh".split()
 def chain(op: Op) -> Value:
     """The first op whose result is of rank 5 or less takes the chain above it along."""
     kind = result_type(op)
+    if kind.rank > MAX_RANK and op.inputs[0].tensor.dtype is kind.dtype is not op.results[0].tensor.dtype:
+        return _created(op, {}, {})[0]  # its users see that what is in front has been lowered
     if not any(operand.rank > MAX_RANK for operand in op.inputs[:1]):
         reject(f"the operand of {op.name} has {MAX_RANK} axes or fewer")
     if kind.rank > MAX_RANK:
@@ -139,14 +149,17 @@ def fits(op: Op, groups: Sequence[Sequence[int]]) -> None:
         raise unsupported_rank(op, f"it needs {len(groups)} axes at once")
 
 
-def _is_high(op: Op) -> bool:
-    return any(v.rank > MAX_RANK for v in (*op.inputs, *op.results))
+def _most_axes(op: Op) -> int:
+    """How many axes the tensors of ``op`` may have for its lowering."""
+    by_bits = op.defn.root in _BITWISE and op.results[0].tensor.dtype is not DType.BOOL
+    return MAX_RANK - (op.defn.root in _RUNNING or (by_bits and all(scalar_of(v) is None for v in op.inputs)))
 
 
 def require_high(op: Op) -> None:
-    """Decline an op whose tensors are all of rank 5 or less."""
-    if not _is_high(op):
-        reject(f"the tensors of {op.name} have {MAX_RANK} axes or fewer")
+    """Decline an op whose tensors all have as few axes as its lowering takes."""
+    most = _most_axes(op)
+    if all(v.rank <= most for v in (*op.inputs, *op.results)):
+        reject(f"the tensors of {op.name} have {most} axes or fewer")
 
 
 def view(x: Value, shape: Sequence[Dim]) -> Value:
@@ -155,8 +168,15 @@ def view(x: Value, shape: Sequence[Dim]) -> Value:
 
 
 def again(op: Op, operands: dict[str, object], **attrs: Attr) -> tuple[Value, ...]:
-    """The same op on other operands."""
-    bound: dict[str, object] = {**op.arguments(), **op.attrs, **operands, **attrs}
+    """The same op on other operands; its results have the dtypes torch gave, whatever operands are held in by now."""
+    results = _created(op, operands, attrs)
+    for result, old in zip(results, op.results, strict=True):
+        result.type = result.tensor.with_dtype(old.tensor.dtype)
+    return results
+
+
+def _created(op: Op, operands: dict[str, object], attrs: dict[str, Attr]) -> tuple[Value, ...]:
+    bound = {**op.arguments(), **op.attrs, **operands, **attrs}
     bound = {name: given for name, given in bound.items() if given is not None}
     return tuple(Builder.current(op.name).create(op.defn, bound).results)
 
@@ -192,12 +212,13 @@ Sizes = dict[Value, tuple[Dim, ...]]
 
 def _repeated(op: Op, padded: Sizes, shape: Sequence[Dim]) -> tuple[Sizes, list[list[int]]]:
     """What operands are repeated to, so that the axes along which all go together are few enough; and those."""
-    while len(groups := _together(padded, shape)) > MAX_RANK:
+    most = _most_axes(op)
+    while len(groups := _together(padded, shape)) > most:
         trials = [_along(padded, group, shape) for group in groups]
         trials = [trial for trial in trials if trial != padded]
         if not all(value.tensor.is_static for value in padded) or not trials:
             raise unsupported_rank(op, f"it needs {len(groups)} axes at once")
-        padded = min(trials, key=lambda trial: (max(len(_together(trial, shape)), MAX_RANK), _elements(trial)))
+        padded = min(trials, key=lambda trial: (max(len(_together(trial, shape)), most), _elements(trial)))
     return padded, groups
 
 
@@ -229,7 +250,7 @@ def reduction(op: Op) -> list[Value]:
     require_high(op)
     x = op.value("self")
     shape = x.tensor.shape
-    reduced = set(axes(op.attr("dim"), x.rank))
+    reduced = set() if op.attr("dim") == () and op.name in _OF_EACH else set(axes(op.attr("dim"), x.rank))
     wide = {index for index in reduced if shape[index] != 1}
     # An axis of size 1 joins its neighbours, unless only such axes are reduced.
     groups = grouped([index in reduced for index in range(x.rank)], shape if wide else [0] * x.rank)
@@ -241,6 +262,14 @@ def reduction(op: Op) -> list[Value]:
     dims = tuple(number for number, group in enumerate(groups) if any(i in (wide or reduced) for i in group))
     results = again(op, {"self": small}, dim=dims, keepdim=False)
     return [view(result, old.tensor.shape) for result, old in zip(results, op.results, strict=True)]
+
+
+@rewrite(each(*_OF_ALL))
+def total(op: Op) -> Value:
+    """All axes are one."""
+    require_high(op)
+    x = op.value("self")
+    return again(op, {"self": view(x, (volume(x.tensor.shape),))})[0]
 
 
 @rewrite(each(*_ONE_AXIS))
@@ -292,4 +321,4 @@ def reversal(op: Op) -> Value:
     return view(result, shape)
 
 
-RULES: list[Rule] = [chain, elementwise, reduction, along_one_axis, expansion, reversal]
+RULES: list[Rule] = [chain, elementwise, reduction, total, along_one_axis, expansion, reversal]

@@ -23,7 +23,13 @@ from anec.passes.lower_to_mil.roots import each
 from anec.passes.lower_to_mil.typing import axes, axis
 from anec.rewrite import Rule, any_of, reject, rest, rewrite
 
-_SOURCES = {"select_scatter": "src", "slice_scatter": "src", "gather": "index", "scatter_add": "index"}
+_SOURCES = {
+    "select_scatter": "src",
+    "slice_scatter": "src",
+    "gather": "index",
+    "scatter_add": "index",
+    "index_copy": "source",
+}
 
 
 @rewrite(aten.matmul.default)
@@ -134,6 +140,26 @@ def triangle(op: Op) -> Value:
     return view(again(op, {"self": small})[0], shape)
 
 
+@rewrite(each("isin.Tensor_Tensor", "bucketize.Tensor", "searchsorted.Tensor", "embedding"))
+def look_up(op: Op) -> Value:
+    """What is looked up lies in a row, or in one for each row of sorted numbers."""
+    require_high(op)
+    if "sorter" in op.defn.by_name and op.operand("sorter") is not None:
+        reject("the boundaries come with a sorter")
+    in_rows = op.defn.root == "searchsorted" and op.value("sorted_sequence").rank > 1
+    names = {
+        "isin": ("elements", "test_elements"),
+        "searchsorted": ("sorted_sequence", "self"),
+        "embedding": ("indices",),
+    }
+    small: dict[str, object] = {}
+    for name in names.get(op.defn.root, ("self",)):
+        given = op.value(name)
+        shape = given.tensor.shape
+        small[name] = view(given, (volume(shape[:-1]), shape[-1]) if in_rows else (volume(shape),))
+    return view(again(op, small)[0], op.result.tensor.shape)
+
+
 @rewrite(any_of(nn.glu(rest), nn.log_softmax(rest)))
 def along_one_axis(op: Op) -> Value:
     """What is before the axis is merged, and what is behind it."""
@@ -163,4 +189,15 @@ def norm(op: Op) -> Value:
     return view(again(op, small, axes=(1,))[0], shape)
 
 
-RULES: list[Rule] = [product, distances, at_one_axis, repetition, padding, rolling, triangle, along_one_axis, norm]
+RULES: list[Rule] = [
+    product,
+    distances,
+    at_one_axis,
+    repetition,
+    padding,
+    rolling,
+    triangle,
+    look_up,
+    along_one_axis,
+    norm,
+]

@@ -59,6 +59,15 @@ def reshaped(x: Value, shape: Sequence[Dim]) -> Value:
     return _reshaped_symbolically(x, wanted)
 
 
+def only_units(given: Sequence[Dim], wanted: Sequence[Dim]) -> bool:
+    """Whether :func:`reshaped` sees one shape as the other by adding or by dropping axes of size 1.
+
+    >>> only_units((2, 3), (2, 1, 3)), only_units((1, 3), (3, 1))
+    (True, False)
+    """
+    return tuple(given) == tuple(wanted) or not (_extra(wanted, given) is _extra(given, wanted) is None)
+
+
 def _extra(longer: Sequence[Dim], shorter: Sequence[Dim]) -> tuple[int, ...] | None:
     """The axes of size 1 that ``longer`` has over ``shorter``; None when they differ otherwise."""
     extra: list[int] = []

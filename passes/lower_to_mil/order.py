@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 
-from anec.dialects import mil
+from anec.dialects import aten, mil
 from anec.ir.attrs import Literal
 from anec.ir.graph import Op, Value
 from anec.ir.types import DType
+from anec.passes.lower_to_mil.high_rank import again
 from anec.passes.lower_to_mil.roots import each
 from anec.passes.lower_to_mil.shared import BOOL_CARRIER, as_value, carrier, choose, flat
 from anec.passes.lower_to_mil.symbolic import counted
@@ -156,7 +157,7 @@ def mode(op: Op) -> tuple[Value, Value]:
         return as_value(cast(x, type_.dtype)), mil.fill(shape=(), value=0)
     at = axis(op.attr("dim"), x.rank)
     sizes = static(x.tensor)
-    if math.prod(sizes) * sizes[at] > _MOST or x.rank == 5:
+    if math.prod(sizes) * sizes[at] > _MOST:
         reject(f"comparing all elements along {sizes[at]} of {x.tensor} takes too much memory")
     same = mil.equal(mil.expand_dims(x, axes=(at,)), mil.expand_dims(x, axes=(at + 1,)))
     counts = mil.reduce_sum(mil.cast(same, dtype="int32"), axes=(at,), keep_dims=False)
@@ -170,11 +171,19 @@ def mode(op: Op) -> tuple[Value, Value]:
     return as_value(cast(best, type_.dtype)), mil.reduce_max(here, axes=(at,), keep_dims=keep)
 
 
+@rewrite(each("searchsorted.Tensor", "searchsorted.Scalar"))
+def by_sorter(op: Op) -> Value:
+    """The boundaries in the order that their sorter tells."""
+    sorter = op.operand("sorter")
+    if sorter is None:
+        reject("the boundaries are in order")
+    ordered = aten.gather.default(op.value("sorted_sequence"), -1, sorter)
+    return again(op, {"sorted_sequence": ordered, "sorter": None})[0]
+
+
 @rewrite(each("bucketize.Tensor", "bucketize.Scalar", "searchsorted.Tensor", "searchsorted.Scalar"))
 def bucketize(op: Op) -> Value:
     """The place is the number of boundaries below (with ``right``: or equal): count them."""
-    if "sorter" in op.defn.by_name and op.operand("sorter") is not None:
-        reject("the boundaries come with a sorter")
     name = "boundaries" if op.defn.root == "bucketize" else "sorted_sequence"
     given, numbers = op.operand(name), argument(op, "self")
     dtype = promoted(given, numbers)
@@ -192,4 +201,4 @@ def bucketize(op: Op) -> Value:
     return mil.reduce_sum(mil.cast(below, dtype="int32"), axes=(-1,), keep_dims=False)
 
 
-RULES: list[Rule] = [topk, sort, msort, argsort, kth, median, nanmedian, mode, bucketize]
+RULES: list[Rule] = [topk, sort, msort, argsort, kth, median, nanmedian, mode, by_sorter, bucketize]

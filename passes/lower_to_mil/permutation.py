@@ -10,10 +10,10 @@ since parts that stay neighbours move as one axis. Nothing here builds an op.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import combinations, permutations
+from itertools import combinations, pairwise, permutations
 
 from anec.ir.dims import Dim, Expr, floordiv
 
@@ -85,6 +85,10 @@ class Movement:
 
     def viewed(self, shape: Sequence[Dim]) -> Movement | None:
         """The tensor seen as ``shape``; None when an axis of it would straddle parts."""
+        return self._viewed(tuple(shape))
+
+    @lru_cache(maxsize=4096)  # noqa: B019  # movements are small values, and layers repeat each other
+    def _viewed(self, shape: tuple[Dim, ...]) -> Movement | None:
         # What is left to see: a part's size and its key. Keys sort as the buffer does; splitting the
         # part (3,) makes (3, 0) and (3, 1).
         left: list[tuple[Dim, tuple[int, ...]]] = [
@@ -118,6 +122,25 @@ class Movement:
             tuple(size for _, size in keys), tuple(tuple(numbers[key] for key, _ in axis) for axis in taken)
         )
 
+    def behind(self, first: Movement) -> Movement | None:
+        """What makes this of a tensor that ``first`` has moved; None when their parts are not parts of each other.
+
+        >>> Movement.of((2, 3, 4)).permuted((1, 2, 0)).behind(Movement.of((2, 12)).permuted((1, 0))).axes
+        ((0,), (1,), (2,))
+        """
+        ours, theirs = _strides(self.parts), _strides(first.parts)
+        if ours is None or theirs is None:
+            return None
+        inner = sorted({*ours, *theirs}, reverse=True)
+        if any(outer % other for outer, other in pairwise(inner)):
+            return None
+        places = [stride for axis in _spans(first.axes, theirs, inner) for stride in axis]
+        sizes = {stride: outer // stride for outer, stride in pairwise(inner)}
+        return Movement(
+            tuple(sizes[stride] for stride in places),
+            tuple(tuple(map(places.index, axis)) for axis in _spans(self.axes, ours, inner)),
+        )
+
     def steps(self) -> list[Step]:
         """Reshapes and permutations, of rank 5 at most, that bring the buffer into the tensor's order."""
         kept = [number for number in self.order if self.parts[number] != 1]
@@ -133,6 +156,22 @@ class Movement:
             found.append((tuple(volume([sizes[number] for number in block]) for block in blocks), perm))
             current = [number for index in perm for number in blocks[index]]
         return found
+
+
+def _strides(parts: Sequence[Dim]) -> list[int] | None:
+    """How far apart neighbours along each part stand, behind the size of the whole; None where one is symbolic."""
+    found = [volume(parts[number:]) for number in range(len(parts) + 1)]
+    known = [stride for stride in found if isinstance(stride, int)]
+    return known if len(known) == len(found) else None
+
+
+def _spans(axes: Sequence[Sequence[int]], own: Sequence[int], inner: Sequence[int]) -> list[list[int]]:
+    """For each axis the strides of what lies along it, of all strides ``inner`` there are."""
+    between = list(pairwise(own))
+    return [
+        [stride for number in axis for stride in inner if between[number][1] <= stride < between[number][0]]
+        for axis in axes
+    ]
 
 
 def _runs(order: Sequence[int], numbers: Sequence[int]) -> list[list[int]]:
@@ -199,12 +238,84 @@ def _best(current: list[int], cuts: tuple[int, ...]) -> tuple[tuple[int, ...], t
 def planned(given: Sequence[Dim], movement: Movement, wanted: Sequence[Dim]) -> list[Step]:
     """Reshapes and permutations that bring a tensor into a movement's order; a reshape to ``wanted`` follows.
 
-    One permutation of the tensor itself where only axes of size 1 come or go besides.
+    One permutation of the tensor itself where only axes of size 1 come or go besides; otherwise what copies least,
+    of the tensor itself, of axes that are those wanted, or of as few axes as there may be.
     """
-    perm = movement.order if tuple(given) == movement.parts else _one_transpose(tuple(given), movement, tuple(wanted))
-    if perm is None or len(given) > MAX_RANK:
-        return movement.steps()
-    return [(tuple(given), perm)] if list(perm) != sorted(perm) else []
+    return list(_planned(tuple(given), movement, tuple(wanted)))
+
+
+@lru_cache(maxsize=4096)
+def _planned(given: tuple[Dim, ...], movement: Movement, wanted: tuple[Dim, ...]) -> tuple[Step, ...]:
+    """Layers repeat each other, and rules ask again."""
+    perm = movement.order if given == movement.parts else _one_transpose(given, movement, wanted)
+    found = [movement.steps()]
+    if perm is not None and len(given) <= MAX_RANK:
+        found.insert(0, [(given, perm)] if list(perm) != sorted(perm) else [])
+    if copies(given, found[0], wanted) > 1 and found[0] and volume(given) != 0:
+        found += [[step] for step in _single_steps(given, movement, wanted)]
+    best = min(found, key=lambda steps: copies(given, steps, wanted))
+    return tuple(best)
+
+
+def copies(given: Sequence[Dim], steps: Sequence[Step], wanted: Sequence[Dim]) -> int:
+    """How often the data are written on the way from ``given`` to ``wanted``; axes of size 1 come and go for nothing.
+
+    >>> copies((2, 12, 1), [((2, 3, 4), (0, 2, 1))], (2, 4, 3))
+    2
+    """
+    total, at = len(steps), tuple(given)
+    for sizes, perm in steps:
+        total += real(at) != real(sizes)
+        at = tuple(sizes[axis] for axis in perm)
+    return total + (real(at) != real(wanted))
+
+
+def real(shape: Sequence[Dim]) -> tuple[Dim, ...]:
+    """The sizes that are not 1.
+
+    >>> real((2, 1, 3))
+    (2, 3)
+    """
+    return tuple(size for size in shape if size != 1)
+
+
+def _single_steps(given: tuple[Dim, ...], movement: Movement, wanted: tuple[Dim, ...]) -> Iterator[Step]:
+    """One permutation of the axes the tensor has, and one that makes those wanted, where there are such."""
+    behind = movement.viewed(wanted)
+    if behind is not None and len(real(wanted)) <= MAX_RANK:
+        blocks = [block for axis in behind.axes if (block := [n for n in axis if behind.parts[n] != 1])]
+        numbers = sorted(number for block in blocks for number in block)
+        if all(len(_runs(block, numbers)) == 1 for block in blocks):
+            yield _step(behind, sorted(blocks), blocks)
+    front = blocks_of(given, movement)
+    if front is not None and len(front) <= MAX_RANK:
+        order = [number for number in movement.order if movement.parts[number] != 1]
+        places = [order.index(block[0]) for block in front]
+        if all(order[at : at + len(block)] == block for at, block in zip(places, front, strict=True)):
+            yield _step(movement, front, sorted(front, key=lambda block: order.index(block[0])))
+
+
+def _step(movement: Movement, blocks: Sequence[list[int]], order: Sequence[list[int]]) -> Step:
+    sizes = tuple(volume([movement.parts[number] for number in block]) for block in blocks)
+    return sizes, tuple(blocks.index(block) for block in order)
+
+
+def blocks_of(given: tuple[Dim, ...], movement: Movement) -> list[list[int]] | None:
+    """The parts that each axis of a buffer of shape ``given`` holds, none of size 1; None where one straddles axes.
+
+    >>> blocks_of((6, 1, 5), Movement((2, 3, 5), ((2,), (0,), (1,))))
+    [[0, 1], [2]]
+    """
+    left = [number for number, size in enumerate(movement.parts) if size != 1]
+    blocks: list[list[int]] = []
+    for size in real(given):
+        block: list[int] = []
+        while left and volume([movement.parts[number] for number in block]) != size:
+            block.append(left.pop(0))
+        if volume([movement.parts[number] for number in block]) != size:
+            return None
+        blocks.append(block)
+    return blocks
 
 
 def _one_transpose(given: tuple[Dim, ...], movement: Movement, wanted: tuple[Dim, ...]) -> tuple[int, ...] | None:
@@ -225,4 +336,4 @@ def _one_transpose(given: tuple[Dim, ...], movement: Movement, wanted: tuple[Dim
     return perm if made == [size for size in wanted if size != 1] else None
 
 
-__all__ = ["MAX_RANK", "Movement", "Step", "divide", "plan", "planned", "volume"]
+__all__ = ["MAX_RANK", "Movement", "Step", "blocks_of", "copies", "divide", "plan", "planned", "real", "volume"]

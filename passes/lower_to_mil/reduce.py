@@ -19,7 +19,8 @@ from anec.passes.lower_to_mil.constants import constant
 from anec.passes.lower_to_mil.permutation import volume
 from anec.passes.lower_to_mil.roots import each
 from anec.passes.lower_to_mil.shared import as_value, carrier, choose
-from anec.passes.lower_to_mil.typing import axes, axis, cast, dtype_of, result_type, static, value
+from anec.passes.lower_to_mil.symbolic import counted
+from anec.passes.lower_to_mil.typing import INT32_MAX, axes, axis, cast, dtype_of, result_type, static, value
 from anec.pipeline.base import Context
 from anec.rewrite import Rule, reject, rewrite
 
@@ -81,7 +82,7 @@ _TESTS_OF_BOOLS = {"any": ("_is_any_true",), "all": ("_is_all_true",)}
 
 @rewrite(each("max.dim", "min.dim"))
 def extremum_along(op: Op) -> tuple[Value, Value]:
-    """The value and where it is; of equal values Core ML does not promise the first."""
+    """The value and where it is."""
     dtype = result_type(op).dtype
     x = value(op.operand("self"), carrier(dtype))
     at, keep = axis(op.attr("dim"), x.rank), keeps(op)
@@ -89,7 +90,7 @@ def extremum_along(op: Op) -> tuple[Value, Value]:
         return as_value(cast(x, dtype)), mil.fill(shape=(), value=0)
     best, where = (mil.reduce_max, mil.reduce_argmax) if op.defn.root == "max" else (mil.reduce_min, mil.reduce_argmin)
     found = best(x, axes=(at,), keep_dims=keep)
-    return as_value(cast(found, dtype)), where(x, axis=at, keep_dims=keep)
+    return as_value(cast(found, dtype)), _place(where, x, at, keep, dtype)
 
 
 @rewrite(each("aminmax", "_aminmax", "_aminmax.dim"))
@@ -102,6 +103,21 @@ def aminmax(op: Op) -> tuple[Value, Value]:
     return as_value(cast(low, dtype)), as_value(cast(high, dtype))
 
 
+def _place(target: OpDef, x: Value, at: int, keep: bool, given: DType | None) -> Value:
+    """Where an extremum is along an axis: the first, in torch.
+
+    Of equal numbers Core ML promises none ("the identity of the return value is not guaranteed", says
+    ``reduce_argmax``). Among whole numbers and bools equal ones are common, as where a text ends by
+    ``(ids == end).int().argmax(-1)``: there the least of the places that hold the extremum is taken.
+    """
+    if given is None or given.is_float:
+        return target(x, axis=at, keep_dims=keep)
+    best = (mil.reduce_max if target is mil.reduce_argmax else mil.reduce_min)(x, axes=(at,), keep_dims=True)
+    places = mil.reshape(counted(x.tensor.shape[at]), shape=tuple(-1 if i == at else 1 for i in range(x.rank)))
+    here = choose(mil.equal(x, best), places, Literal(INT32_MAX), x.tensor.with_dtype(DType.I32))
+    return mil.reduce_min(here, axes=(at,), keep_dims=keep)
+
+
 @rewrite(each("argmax", "argmin"))
 def arg_extremum(op: Op) -> Value:
     """Without a dim, of all elements in a row."""
@@ -111,9 +127,9 @@ def arg_extremum(op: Op) -> Value:
     if x.rank == 0:
         return mil.fill(shape=(), value=0)
     if op.attr("dim") is not None:
-        return target(x, axis=axis(op.attr("dim"), x.rank), keep_dims=keeps(op))
+        return _place(target, x, axis(op.attr("dim"), x.rank), keeps(op), given)
     row = x if x.rank == 1 else mil.reshape(x, shape=(-1,))
-    found = target(row, axis=0, keep_dims=keeps(op))
+    found = _place(target, row, 0, keeps(op), given)
     return mil.reshape(found, shape=(1,) * x.rank) if keeps(op) and x.rank > 1 else found
 
 

@@ -45,8 +45,6 @@ class _Beside:
         sizes = static(x.tensor)
         if math.prod(sizes) * sizes[at] > _MOST:
             reject(f"running along {sizes[at]} of {x.tensor} takes too much memory")
-        if len(sizes) == 5:
-            reject(f"{x.tensor} has rank 5; running along an axis needs one more")
         self.at, self.size = at, sizes[at]
         self.shape = (*sizes[: at + 1], *sizes[at:])
         self.x = mil.expand_dims(x, axes=(at,))

@@ -122,7 +122,7 @@ def index_put(op: Op, ctx: Context) -> Value:
     given = op.variadic("indices")
     masks = [operand for operand in given if isinstance(operand, Value)]
     if len(masks) == 1 and is_mask(masks[0]):
-        found = _masked(op, x, new, masks[0], given.index(masks[0]))
+        found = _masked(op, x, new, masks[0], given.index(masks[0]), ctx)
         if found is not None:
             return as_result(found, op)
     merged = merge(x, by_axis(op, x.rank, ctx), ctx)
@@ -175,19 +175,39 @@ def _progression(merged: Merged, ctx: Context) -> tuple[int, int] | None:
     return places[0], step
 
 
-def _masked(op: Op, x: Value, new: Value, mask: Value, position: int) -> Value | None:
-    """x[..., mask, ...] = new, where every place gets the same: a choice, whatever the mask."""
+def _masked(op: Op, x: Value, new: Value, mask: Value, position: int, ctx: Context) -> Value | None:
+    """x[..., mask, ...] = new: a choice where every place gets the same, whatever the mask."""
     after = x.rank - position - mask.rank
     sizes = static(new.tensor)
     if len(sizes) > after:
         if sizes[len(sizes) - after - 1] != 1:
-            return None
+            return None if constant_tensor(mask, ctx) is not None else _in_turn(op, x, new, mask, position)
         before, rest = sizes[: len(sizes) - after - 1], sizes[len(sizes) - after :]
         new = reshaped(new, (*before, *[1] * mask.rank, *rest)) if before else reshaped(new, rest)
     truth = with_rank(value(mask, DType.BOOL), mask.rank + after)
     if op.attr("accumulate"):
         new = mil.add(x, new)
     return choose(truth, new, x, x.tensor)
+
+
+def _in_turn(op: Op, x: Value, new: Value, mask: Value, position: int) -> Value:
+    """x[..., mask, ...] = new, where the n-th true place gets the n-th slice; torch has as many slices as places."""
+    shape = static(x.tensor)
+    before, rest = shape[:position], shape[position + mask.rank :]
+    places = math.prod(shape[position : position + mask.rank])
+    slices = static(new.tensor)[-len(rest) - 1]
+    truth = reshaped(value(mask, DType.BOOL), (places,))
+    x = reshaped(x, (*before, places, *rest))
+    found = mil.gather(broadcast_to(new, (*before, slices, *rest)), _turns(truth), axis=position)
+    if op.attr("accumulate"):
+        found = mil.add(x, found)
+    return reshaped(choose(with_rank(truth, 1 + len(rest)), found, x, x.tensor), shape)
+
+
+def _turns(truth: Value) -> Value:
+    """For each place of a mask of one axis how many true ones lie in front of it."""
+    count = mil.cumsum(mil.cast(truth, dtype="int32"), axis=0)
+    return mil.maximum(mil.sub(count, 1), 0)
 
 
 def _along_one(op: Op, ctx: Context, *, wraps: bool = False) -> tuple[Value, Write]:
@@ -365,10 +385,8 @@ def masked_scatter(op: Op) -> Value:
     row = _row_size(mask, static(new.tensor), shape)
     places = mask if row > 1 else broadcast_to(mask, shape)
     count = math.prod(shape) // row
-    order = mil.cumsum(mil.cast(reshaped(places, (count,)), dtype="int32"), axis=0)
-    order = mil.maximum(mil.sub(order, 1), 0)
     rows = reshaped(new, (math.prod(static(new.tensor)) // row, row) if row > 1 else (math.prod(static(new.tensor)),))
-    found = reshaped(mil.gather(rows, order, axis=0), shape)
+    found = reshaped(mil.gather(rows, _turns(reshaped(places, (count,))), axis=0), shape)
     return as_result(choose(mask, found, x, x.tensor), op)
 
 

@@ -16,8 +16,7 @@ from anec.errors import UnsupportedError
 from anec.ir.attrs import Attr
 from anec.ir.graph import Op, Value
 from anec.ir.types import DType
-from anec.passes.lower_to_mil.constants import constant
-from anec.passes.lower_to_mil.conv import Window, convolved, convolved_transposed
+from anec.passes.lower_to_mil.conv import Window, convolved, convolved_transposed, one_hot
 from anec.passes.lower_to_mil.movement import (
     gathered,
     moved,
@@ -79,15 +78,6 @@ def _window(op: Op) -> Window:
     return Window(*(_pair(op.attr(name)) for name in ("kernel_size", "stride", "padding", "dilation")))
 
 
-def _one_hot(op: Op, ctx: Context, channels: int, kernel: tuple[int, ...], dtype: DType) -> Value:
-    """[channels * window, 1, *kernel]: output channel c * window + k is entry k of channel c's window."""
-    import torch
-
-    count = kernel[0] * kernel[1]
-    weight = torch.eye(count, dtype=torch.float32).reshape(count, 1, *kernel).repeat(channels, 1, 1, 1)
-    return constant(ctx, op, weight, "window", dtype)
-
-
 @rewrite(aten.im2col.default)
 def im2col(op: Op, ctx: Context) -> Value:
     """A grouped convolution for floats, two gathers for booleans."""
@@ -101,7 +91,7 @@ def im2col(op: Op, ctx: Context) -> Value:
         sizes = (batch * channels, rows, kernel[0], columns, kernel[1])
         return rearranged(image, sizes, (0, 2, 4, 1, 3), wanted)
     if x.tensor.dtype.is_float:
-        weight = _one_hot(op, ctx, channels, kernel, x.tensor.dtype)
+        weight = one_hot(op, ctx, channels, kernel, x.tensor.dtype)
         return reshaped(convolved(image, weight, None, window, channels), wanted)
     top, left = window.padding
     grown = padded(image, [(0, 0), (0, 0), (top, top), (left, left)], 0)
@@ -128,7 +118,7 @@ def col2im(op: Op, ctx: Context) -> Value:
         raise UnsupportedError(
             f"{op.name} adds {x.tensor.dtype}; Core ML adds windows of floats only", where=op.origin.place
         )
-    weight = _one_hot(op, ctx, channels, kernel, x.tensor.dtype)
+    weight = one_hot(op, ctx, channels, kernel, x.tensor.dtype)
     image = reshaped(x, (batch, depth, rows, columns))
     extra = tuple(
         size[i] - ((count - 1) * window.stride[i] + window.spans[i] - 2 * window.padding[i])
@@ -159,7 +149,7 @@ def unfold_backward(op: Op, ctx: Context) -> Value:
     whole = padded(windows, [(0, 0), (0, 0), (0, pieces * step - size)], 0)
     image = rearranged(whole, (volume(outer), count, pieces, step), (0, 2, 1, 3), (volume(outer), pieces, count, step))
     window = Window((pieces, 1), (1, 1), (0, 0), (1, 1))
-    weight = _one_hot(op, ctx, 1, (pieces, 1), x.tensor.dtype)
+    weight = one_hot(op, ctx, 1, (pieces, 1), x.tensor.dtype)
     rows = convolved_transposed(image, weight, None, window, 1, (0, 0)) if pieces > 1 else image
     total = (count + pieces - 1) * step
     line = reshaped(rows, (volume(outer), total))

@@ -5,7 +5,10 @@
         ->
     %1 = aten.matmul.default(%x, %cos)      %cos, %sin: f32[16,9], constant
     %2 = aten.matmul.default(%x, %sin)
-    %y = aten.hypot.default(%1, %2)
+    %3 = aten.mul.Tensor(%1, %1)
+    %4 = aten.mul.Tensor(%2, %2)
+    %5 = aten.add.Tensor(%3, %4)
+    %y = aten.sqrt.default(%5)
 
 The normalization is spread over the axes and folded into their matrices, so that no number on the
 way is larger than it must be.

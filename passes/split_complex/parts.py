@@ -241,4 +241,4 @@ def magnitude(z: Parts) -> Value:
     """sqrt(real^2 + imag^2)."""
     if z.real is None or z.imag is None:
         return aten.abs.default(as_tensor(z.imag if z.real is None else z.real))
-    return aten.hypot.default(as_tensor(z.real), as_tensor(z.imag))
+    return aten.sqrt.default(as_tensor(squared_magnitude(z)))

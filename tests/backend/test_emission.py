@@ -230,6 +230,7 @@ BOUNDARY = [
     ("%y = mil.reduce_sum(%x) {axes=[0], keep_dims=false} : f32[]", "%x: f32[3]", "%y: f32[]", "iOS18", "has rank 0"),
     ("%y = mil.relu(%x) : f32[3]", "%x: f32[3]", "%y: f32[3]; %y: f32[3]", "iOS18", "is given twice"),
     ("%y = mil.relu(%x) : f32[3]", "%x: f32[3]", "%x: f32[3]", "iOS18", "is an input"),
+    ("%y = mil.relu(%any) : f32[3]", "%any: f32[3]", "%y: f32[3]", "iOS18", "'any' is no legal name"),
     ('%w = weight "w" : f32[3]', "%x: f32[3]", "%w: f32[3]", "iOS18", "is a constant"),
     ("%y = mil.read_state(%s) : f32[3]", "%s: state<f32[3]>", "%y: f32[3]", "iOS18", "states are f16"),
     ("%y = mil.read_state(%s) : f16[3]", "%s: state<f16[3]>", "%y: f16[3]", "iOS17", "needs iOS18"),

@@ -248,6 +248,25 @@ def test_tensors_the_module_holds_are_states(whole: bool) -> None:
         torch.testing.assert_close(ours, model(x, torch.tensor(GRID)))
 
 
+def test_memory_that_nobody_filled_is_zeros(lifted: Lift) -> None:
+    """What a model fills row by row was a constant of whatever the memory held, NaN among it."""
+
+    def filled_by_rows(self: Model, x: torch.Tensor, grid: torch.Tensor) -> Any:
+        padded = torch.empty(len(grid), 20, 4)
+        for row, (t, h, w) in enumerate([(1, 2, 3), (1, 2, 4)]):
+            padded[row, : t * h * w] = x[row]
+            padded[row, t * h * w :] = grid[row, 0]
+        return padded
+
+    known = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)  # torch then fills such memory with NaN
+    try:
+        found = lifted(Model(filled_by_rows), (torch.randn(N, 4), torch.tensor(GRID)), bind={"grid": GRID})
+    finally:
+        torch.use_deterministic_algorithms(known)
+    assert all(bool(w.tensor().isfinite().all()) for w in found.module.weights.values())
+
+
 def test_random_numbers_are_no_constants() -> None:
     def draws(self: Model, x: torch.Tensor, grid: torch.Tensor) -> Any:
         return x + torch.rand(4) * grid[0, 0]

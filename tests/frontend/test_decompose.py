@@ -164,6 +164,23 @@ def test_vmap_of_ops_that_stay_leaves_nothing_behind(lifted: Callable[..., Any])
     assert [op.name for op in lifted(Mapped(), torch.randn(2, 3)).module.main] == ["aten.mul.Tensor", "aten.add.Tensor"]
 
 
+def test_vmap_inside_of_vmap(lifted: Callable[..., Any]) -> None:
+    """Export keeps a wrapper of the outer level as a constant, which has no memory."""
+
+    class Nested(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(4, 3))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.vmap(torch.vmap(lambda row: self.weight @ row))(x)
+
+    model, x = Nested(), torch.randn(2, 5, 3)
+    assert not lifted(model, x).module.weights.keys() - {"weight"}
+    (found,) = anec.compile(model, (x,), precision="fp32").run({"x": x}).values()
+    torch.testing.assert_close(torch.as_tensor(found), model(x).detach())
+
+
 def test_linspace_is_torchs_own() -> None:
     """Taken apart, its integers come of products in float32, which fall short of whole numbers."""
 

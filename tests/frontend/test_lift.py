@@ -307,6 +307,14 @@ def test_an_unused_input_is_dropped_with_a_note(lifted: Lift) -> None:
     assert inputs_of(lifted(Ignores(), args, input_names=["a", "b", "c"])) == ["a", "c"]
 
 
+def test_one_input_stays_though_nothing_uses_it(lifted: Lift) -> None:
+    class Constant(nn.Module):
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return torch.ones(4)
+
+    assert inputs_of(lifted(Constant().eval(), (torch.ones(2), torch.ones(3)))) == ["y"]
+
+
 # -- what has no place ---------------------------------------------------------------------------------
 
 

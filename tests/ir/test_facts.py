@@ -102,6 +102,7 @@ def test_what_is_known() -> None:
             "input": (x, ANYTHING),
             "sum with alpha": (aten.add.Tensor(w, w, alpha=-5), ANYTHING),
             "unknown op": (mil.floor(w), ANYTHING),
+            "chosen": (mil.select(mil.greater(x, 0.0), mil.fill(F6.static_shape, value=7.0), mil.relu6(x)), Range(0.0, 7.0, False)),
             "gate": (mil.sigmoid(x), Range(0.0, 1.0, False)),
         }
     facts = Facts(graph)

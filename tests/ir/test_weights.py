@@ -50,6 +50,12 @@ def test_the_digest_is_of_dtype_shape_and_bytes() -> None:
     assert Weight("d", TensorType(DType.I32, (2, 3)), TensorData(tensor.view(torch.int32))).digest() != digest
     empty = Weight("e", TensorType(DType.F32, (0,)), TensorData(torch.empty(0)))
     assert len(empty.digest()) == 64
+    single = torch.arange(6).reshape(2, 3)[:, :1].t()[:, :1]
+    assert single.stride() != (1, 1)
+    digests = {
+        Weight("f", TensorType(DType.I64, (1, 1)), TensorData(given)).digest() for given in (single, single.clone())
+    }
+    assert len(digests) == 1
 
 
 @pytest.mark.parametrize("dtype", [d for d in DType if d.bits >= 8], ids=str)

@@ -54,6 +54,16 @@ def test_truth_values_are_whole_numbers_outside() -> None:
     assert evaluate(made, {"m": torch.tensor([1, 0, 5, -1])})["y"].tolist() == [0, 1, 0, 0]
 
 
+def test_words_of_the_mil_text_are_no_names() -> None:
+    made = module(
+        "(%x: f32[2]) -> (%y: f32[2])",
+        "%tensor = mil.relu(%x) : f32[2]",
+        "%y = mil.square(%tensor) : f32[2]",
+        "return %y",
+    )
+    assert legal(made)[1:3] == ["%tensor_ = mil.relu(%x) : f32[2]", "%y = mil.square(%tensor_) : f32[2]"]
+
+
 def test_rank_0_is_rank_1_outside() -> None:
     made = module(
         "(%a: f32[], %i: i32[], %m: bool[]) -> (%y: f32[], %j: i32[], %n: bool[])",

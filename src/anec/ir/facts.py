@@ -208,6 +208,16 @@ def _join(ranges: list[Range]) -> Range:
     return Range(min(r.lower for r in ranges), max(r.upper for r in ranges), all(r.finite for r in ranges))
 
 
+def _select(ranges: list[Range]) -> Range:
+    return _join(ranges[1:])
+
+
+def _filled(op: Op, ranges: list[Range]) -> Range:
+    """The one number of a fill."""
+    number = op.attr("value")
+    return Range(float(number), float(number), math.isfinite(number)) if isinstance(number, (int, float)) else ANYTHING
+
+
 def _counted(ranges: list[Range]) -> Range:
     """Numbers from a start up to an end."""
     end, start, step = ranges
@@ -251,7 +261,11 @@ _OF_MIL: dict[str, Callable[[list[Range]], Range]] = {
     "mil.sqrt": _sqrt,
 }
 # These ask the op for more than its operands' ranges.
-_ASKING: dict[str, Callable[[Op, list[Range]], Range]] = {"mil.rsqrt": _rsqrt, "mil.matmul": _product}
+_ASKING: dict[str, Callable[[Op, list[Range]], Range]] = {
+    "mil.rsqrt": _rsqrt,
+    "mil.matmul": _product,
+    "mil.fill": _filled,
+}
 
 
 # What can leave the operands' range, and so wrap around in whole numbers.
@@ -273,6 +287,8 @@ def _within(found: Range, dtype: DType, *, computed: bool) -> Range:
 def _rule(op: Op) -> Callable[[list[Range]], Range] | None:
     if op.defn.root == "add" and not op.attrs and len(op.operands) == 2:
         return _add
+    if op.name == "mil.select":  # torch's is another op
+        return _select
     if all(value.tensor.dtype.is_float for value in op.inputs):
         if op.name in _OF_MIL:
             return _OF_MIL[op.name]

@@ -90,7 +90,7 @@ class Graph:
 
     def unique_name(self, base: str) -> str:
         """``base`` if it is free, else ``base_1``, ``base_2``... (the smallest that is free)."""
-        base = legal_name(base)
+        base = identifier(base)
         if base not in self.values:
             return base
         number = self._taken.get(base, 1)
@@ -223,14 +223,27 @@ class Graph:
         return [value for value in self.inputs if isinstance(value.type, StateType)]
 
 
-def legal_name(text: str) -> str:
-    """``text`` as an identifier: other characters become ``_``.
+RESERVED_NAMES = frozenset(
+    "any bool program func tensor list dict tuple true false string state bf16 fp16 fp32 fp64 "
+    "int8 int16 int32 int64 uint8 uint16 uint32 uint64".split()
+)
+"""Words of MIL's text form, which Core ML compiles to; from coremltools' ``NameSanitizer``."""
 
-    >>> legal_name("layers.0.attn")
-    'layers_0_attn'
-    """
+
+def identifier(text: str) -> str:
+    """``text`` with other characters than letters, digits and ``_`` as ``_``, and no digit first."""
     name = re.sub(r"\W", "_", text, flags=re.ASCII)
     return name if name and not name[0].isdigit() else f"_{name}"
+
+
+def legal_name(text: str) -> str:
+    """``text`` as a name that Core ML takes: an identifier, and a reserved word gets a ``_`` behind.
+
+    >>> legal_name("layers.0.attn"), legal_name("state")
+    ('layers_0_attn', 'state_')
+    """
+    name = identifier(text)
+    return f"{name}_" if name in RESERVED_NAMES else name
 
 
 @dataclass(eq=False, slots=True)

@@ -137,6 +137,16 @@ def torch_dtype(dtype: DType) -> torch.dtype:
     return found
 
 
+def raw_bytes(tensor: torch.Tensor) -> memoryview:
+    """The bytes of a tensor in the order of its elements."""
+    import torch
+
+    # A view as bytes wants a step of 1, and a single element may have any.
+    flat = tensor.contiguous().as_strided((tensor.numel(),), (1,))
+    data: memoryview = flat.view(torch.uint8).numpy().data
+    return data
+
+
 @dataclass(eq=False, slots=True)
 class Weight:
     """A named weight of a module.
@@ -184,12 +194,7 @@ class Weight:
     def digest(self) -> str:
         """SHA-256 of dtype, shape and bytes, computed once."""
         if self._digest is None:
-            import torch
-
-            tensor = self.tensor().contiguous()
-            flat = tensor.reshape(-1)
             state = hashlib.sha256(str(self.type).encode())
-            if flat.numel():
-                state.update(flat.view(torch.uint8).numpy().data)
+            state.update(raw_bytes(self.tensor()))
             self._digest = state.hexdigest()
         return self._digest

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from anec.ir.graph import Module
 from anec.ir.printer import Reference
-from anec.ir.weights import FileData, Weight
+from anec.ir.weights import FileData, Weight, raw_bytes
 
 FOLDER = "weights"
 
@@ -66,14 +66,10 @@ class WeightStore:
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             partial = target.with_suffix(".partial")
-            import torch
-
-            flat = weight.tensor().contiguous().reshape(-1)
             self._written.append(target)
             try:
                 with partial.open("wb") as file:
-                    if flat.numel():
-                        file.write(flat.view(torch.uint8).numpy().data)
+                    file.write(raw_bytes(weight.tensor()))
                 partial.replace(target)
             finally:
                 partial.unlink(missing_ok=True)

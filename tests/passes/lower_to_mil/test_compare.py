@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anec.errors import AnecError, UnsupportedError
+from anec.errors import AnecError
 from anec.testing import DECLARED, check_lowering
 from lowering import SPECIAL, TARGETS, Case, bools, case, floats, integers, op_names
 
@@ -133,12 +133,6 @@ def test_masks_of_bits(name: str, mask: int, numbers: list[int]) -> None:
 def test_bits_of_two_computed_integers(name: str, left: list[int], right: list[int]) -> None:
     x, y = torch.tensor(left, dtype=torch.int32).reshape(2, 2), torch.tensor(right, dtype=torch.int32).reshape(2, 1, 2)
     check_lowering(f"aten.bitwise_{name}.Tensor", x, y)
-
-
-def test_bits_need_one_more_axis() -> None:
-    with pytest.raises(UnsupportedError, match=r"bitwise_and\.Tensor has no lowering") as info:
-        case("bitwise_and.Tensor", integers(1, 2, 1, 2, 1), integers(2)).check()
-    assert "one more axis" in str(info.value)
 
 
 STRUCTURE = [

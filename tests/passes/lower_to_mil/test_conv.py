@@ -165,11 +165,16 @@ def test_integers_are_refused() -> None:
         check_lowering("aten.conv2d.default", integers(1, 2, 5, 5), integers(3, 2, 3, 3))
 
 
-def test_computed_weight_of_a_transposed_convolution_needs_ios17() -> None:
-    operands = floats(1, 4, 5, 5), floats(4, 6, 3, 3)
-    with pytest.raises(UnsupportedError, match="needs iOS17"):
-        check_lowering("aten.conv_transpose2d.input", *operands, target="iOS15")
-    check_lowering("aten.conv_transpose2d.input", *operands, target="iOS17")
+@pytest.mark.parametrize("target", ["iOS15", "iOS17"])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_computed_weight_of_a_transposed_convolution(batch: int, target: str) -> None:
+    check_lowering("aten.conv_transpose2d.input", floats(batch, 4, 5, 5), floats(4, 6, 3, 3), target=target)
+    check_lowering(
+        "aten.conv_transpose2d.input", floats(batch, 4, 5, 4), floats(4, 3, 3, 2), floats(6), (2, 3), (1, 0), (1, 2), 2,
+        weights=("bias",), target=target,
+    )  # fmt: skip
+    check_lowering("aten.conv_transpose1d.default", floats(batch, 4, 7), floats(4, 2, 4), None, (2,), (1,), target=target)
+    check_lowering("aten.conv_transpose3d.input", floats(batch, 2, 3, 4, 3), floats(2, 2, 2, 2, 2), target=target)
 
 
 def test_float64_weights() -> None:

@@ -31,6 +31,7 @@ CASTS = [
     case("copy", F, floats(3)),
     case("copy", F, N),
     case("copy", B, torch.tensor(True)),
+    case("copy", integers(2, 3, dtype=torch.uint8, low=0), integers(3, low=-300, high=300)),
     case("fill.Tensor", F, torch.tensor(2.5)),
     case("view.dtype", F, DType.F32),
 ]  # fmt: skip
@@ -43,6 +44,8 @@ CREATED = [
     case("full", [2], 3, dtype=DType.F32),
     case("full", [2], 0.1, dtype=DType.F16),
     case("full_like", F, 0.1),
+    case("full", [2], -3, dtype=DType.U8),
+    case("arange.start_step", 2, 4, 0.5, dtype=DType.I64),
     case("full_like", N, 7),
     case("full_like", F, 1, dtype=DType.BOOL),
     case("new_full", F, [4], 2),
@@ -69,6 +72,15 @@ CREATED = [
     case("linspace", -1.0, 2.5, 1),
     case("linspace", 0.5, 0.5, 3),
     case("linspace", 3.0, -2.0, 4),
+    *(case("linspace.Tensor_Tensor", torch.tensor(-2.3), torch.tensor(5), size) for size in (0, 1, 2, 7)),
+    case("linspace.Scalar_Tensor", 1, torch.tensor(-2.5), 4, dtype=DType.F16),
+    # Of 2^n steps, or without a whole number between the ends: there torch's float64 is exact.
+    *(case(f"linspace.{name}", *ends, size, dtype=DType.I64) for size in (1, 2, 5, 33)
+      for name, ends in (("Tensor_Scalar", (torch.tensor(-3), 11)), ("Scalar_Tensor", (7, torch.tensor(-8))),
+                         ("Tensor_Tensor", (torch.tensor(2**31 - 1), torch.tensor(2**30))),
+                         ("Tensor_Tensor", (torch.tensor(-40.9), torch.tensor(-3.9))))),
+    case("linspace.Tensor_Scalar", torch.tensor(-3), 8, 8, dtype=DType.I32),
+    case("linspace.Tensor_Tensor", torch.tensor(3), torch.tensor(250), 9, dtype=DType.U8),
     case("eye", 3),
     case("eye.m", 3, 5),
     case("eye.m", 3, 2, dtype=DType.I64),
@@ -95,6 +107,11 @@ def test_what_torch_leaves_uninitialised_is_zeros(name: str) -> None:
     module, inputs = single_op(f"aten.{name}", *arguments.get(name, ([2, 3],)))
     run_pass(module, LowerToMil())
     assert torch.equal(evaluate(module, inputs)["y"], torch.zeros(2, 3))
+
+
+def test_integers_are_spaced_within_int32() -> None:
+    with pytest.raises(UnsupportedError, match="up to 46341"):
+        case("linspace.Tensor_Scalar", torch.tensor(3), 9, 46342, dtype=DType.I32).check()
 
 
 def test_copies_are_nothing() -> None:

@@ -7,9 +7,9 @@ import torch
 
 import anec
 from anec.errors import UnsupportedError
-from lowering import TARGETS, floats, integers
+from lowering import TARGETS, Case, case, floats, integers
 
-SIX, SEVEN = (2, 3, 2, 4, 2, 5), (2, 3, 2, 2, 2, 3, 2)
+FIVE, SIX, SEVEN = (2, 1, 3, 2, 3), (2, 3, 2, 4, 2, 5), (2, 3, 2, 2, 2, 3, 2)
 F = torch.nn.functional
 CASES = {
     "operands broadcast along every other axis": (torch.mul, SIX, (3, 1, 4, 1, 5)),
@@ -26,6 +26,16 @@ CASES = {
     "max": (lambda a: a.max(2, keepdim=True)[0], SIX),
     "topk": (lambda a: a.topk(2, 3)[0], SIX),
     "sort": (lambda a: a.sort(2)[0], SIX),
+    "indices of a sort": (lambda a: a.sort(2)[1], SIX),
+    "cumprod": (lambda a: a.cumprod(3), SIX),
+    "the sum of all": (lambda a: a.sum().expand(2, 1), SIX),
+    "the variance of all": (lambda a: a.var().expand(2, 1), SIX),
+    "rows of a table": (lambda a: F.embedding((a > 0).long(), torch.arange(6.0).reshape(2, 3)), SIX),
+    "index_copy": (lambda a: a.index_copy(-1, torch.tensor([2]), a[..., :1] * 2), SIX),
+    "integers of 8 bits": (lambda a: (a * 99).abs().to(torch.uint8) + (a * 9).abs().to(torch.uint8)[:, :, :1], SIX),
+    "bits": (lambda a: (a * 99).int() & 12, SIX),
+    "any of bytes": (lambda a: (a.abs() * 2).to(torch.uint8).any(3), SIX),
+    "looked up": (lambda a: torch.bucketize(a, torch.tensor([-1.0, 0.5])), SIX),
     "prod": (lambda a: a.prod(3), SIX),
     "glu": (lambda a: F.glu(a, 3), SIX),
     "log_softmax": (lambda a: F.log_softmax(a, -1), SEVEN),
@@ -81,6 +91,27 @@ def test_between_views(name: str) -> None:
         floats(*shape, seed=seed).flatten(1) if len(shape) > 1 else floats(*shape) for seed, shape in enumerate(shapes)
     )
     run(function, shapes, flat, TARGETS[sum(map(ord, name)) % 3])
+
+
+X, N, J = floats(*FIVE), integers(*FIVE, low=-9, high=9), integers(3, 1, 2, 3, low=-9, high=9, seed=1)
+ROW, ROWS = floats(4).sort()[0], floats(*FIVE[:-1], 4, seed=1).sort()[0]
+ONE_MORE = [
+    *(case(name, X, dim) for name in ("cumprod", "cummax", "cummin", "logcumsumexp", "mode") for dim in (0, -2)),
+    *(case(f"bitwise_{name}.Tensor", N, other) for name in ("and", "or", "xor") for other in (J, torch.tensor(6))),
+    case("bitwise_and.Tensor", N > 2, J > 2),
+    case("isin.Tensor_Tensor", N, J),
+    case("isin.Tensor_Tensor", J[0, 0, 0], N, invert=True),
+    case("bucketize.Tensor", X, ROW, right=True),
+    case("searchsorted.Tensor", ROW, X),
+    case("searchsorted.Tensor", ROWS, X),
+    case("searchsorted.Tensor", ROWS.flip(-1), X, sorter=torch.arange(3, -1, -1).expand(ROWS.shape).contiguous()),
+]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("call", ONE_MORE, ids=str)
+def test_five_axes_of_what_needs_one_more(call: Case, target: str) -> None:
+    call.check(target)
 
 
 def test_gather() -> None:

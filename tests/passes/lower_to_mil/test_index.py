@@ -137,7 +137,13 @@ MASKED = [
     case("masked_scatter", F, MASK.unsqueeze(-1), floats(60, seed=3)),
     case("masked_scatter", N, B, integers(60)),
     case("masked_scatter", F, torch.zeros_like(B), floats(60)),
-]
+    *(case("index_put", F, list(indices), floats(*shape, seed=3), accumulate)
+      for accumulate in (False, True) for indices, shape in (
+        ([B], (int(B.sum()),)), ([MASK], (int(MASK.sum()), 5)), ([None, MASK[0]], (3, int(MASK[0].sum()), 5)),
+        ([None, MASK[0]], (int(MASK[0].sum()), 1)), ([None, None, bools(5)], (3, 4, int(bools(5).sum()))),
+      )),
+    case("index_put", N, [B], integers(int(B.sum()))),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -200,7 +206,7 @@ def test_a_constant_mask_reads_what_it_selects(before: int, mask: torch.Tensor, 
 
 def test_computed_masks_have_no_known_size() -> None:
     with pytest.raises(UnsupportedError, match="index_put") as info:
-        case("index_put", F, [B], floats(int(B.sum()))).check()
+        case("index_put", F, [MASK[0, :3], torch.tensor(1)], floats(int(MASK[0, :3].sum()), 5)).check()
     assert "computed mask" in str(info.value)
 
 

@@ -53,13 +53,16 @@ TESTS = [
     case("_is_all_true", B),
 ]  # fmt: skip
 
-# Distinct numbers: which of two equal ones is found is not promised.
+# Distinct numbers: which of two equal floats is found is not promised; of whole numbers it is the first.
 DISTINCT = torch.randperm(24, generator=torch.Generator().manual_seed(0)).reshape(2, 3, 4)
 PLACES = [
     *(case(f"{name}.dim", x, dim, keep) for name in ("max", "min") for x in (F, DISTINCT) for dim in (0, 1, -1)
       for keep in (False, True)),
     case("max.dim", SCALAR, 0),
     case("max.dim", torch.tensor([[True, False], [False, True]]), 1),
+    *(case(name, N % 2, dim) for name in ("argmax", "argmin", "max.dim", "min.dim") for dim in (0, -1)),
+    *(case(name, B, dim) for name in ("max.dim", "min.dim") for dim in (0, -1)),
+    case("argmax", N % 2, None, True),
     *(case(name, x, dim, keep) for name in ("argmax", "argmin") for x in (F, DISTINCT) for dim in (None, 0, -1)
       for keep in (False, True)),
     *(case("argmax", x) for x in (SCALAR, F[0, 0])),
@@ -138,6 +141,7 @@ STRUCTURE = [
     (case("amax", F, [1]), ["reduce_max"]),
     (case("max.dim", F, 1), ["reduce_max", "reduce_argmax"]),
     (case("argmax", F, 1), ["reduce_argmax"]),
+    (case("argmax", N, 1), ["reduce_max", "range_1d", "reshape", "equal", "fill", "select", "reduce_min"]),
     (case("any.dim", B, 1), ["cast", "reduce_max", "cast"]),
     (case("linalg_vector_norm", F, 2, [1]), ["reduce_l2_norm"]),
     (case("_softmax", F, 1, False), ["softmax"]),
