@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from anec.dialects import aten, nn
 from anec.ir.graph import Op, Value
+from anec.ir.types import DType
 from anec.passes.algebra import choice, in_dtype
 from anec.passes.attention.frames import expanded
 from anec.passes.attention.matrices import PERMUTES
@@ -58,10 +59,27 @@ def finite_mask(op: Op, query: Value, mask: Value) -> Value:
     if query.op is None or not is_seen_by(query.op, bounded):
         return rebuild(op, mask=finite)
     seen = seen_by(finite, query.tensor.dtype)
-    if finite.op is not None and finite.op.defn.root == "add":
+    if not _hides(finite):
         # What is added to the low number does not count beside it either.
         finite = aten.mul.Tensor(finite, seen)
     return rebuild(op, mask=finite, query=aten.mul.Tensor(query.op.value("self"), seen))
+
+
+def _hides(value: Value) -> bool:
+    """Whether ``value`` is 0 or lower: a choice as a product, a sum of such, or constants."""
+    op = value.op
+    if value.weight is not None:
+        return value.weight.data is not None and value.weight.extent()[1] <= 0
+    if op is None:
+        return False
+    if op.name in _MOVES or op.defn is aten.clamp_min.default:
+        return _hides(op.value("self"))
+    if op.defn is aten.add.Tensor:
+        return all(map(_hides, op.inputs))
+    inner = op.value("self").op if op.defn is aten.mul.Tensor and uniform(op.operand("other")) is not None else None
+    if inner is not None and inner.defn is aten.sub.Tensor:
+        inner = inner.value("self").op
+    return inner is not None and inner.defn is aten._to_copy.default and inner.value("self").tensor.dtype is DType.BOOL
 
 
 @rewrite(aten.mul.Tensor(_bounded.named("attended"), rest), domain=SCORES)

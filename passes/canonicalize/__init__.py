@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from anec.ir.graph import Graph
-from anec.passes.canonicalize import arithmetic, identities, structures, views
+from anec.passes.canonicalize import arithmetic, identities, reductions, structures, views, writes
 from anec.passes.common import settle
 from anec.pipeline.base import EXACT, Context, Pass
 from anec.pipeline.registry import register
@@ -28,7 +28,7 @@ class Canonicalize(Pass):
 
     name = "canonicalize"
     fidelity = EXACT
-    rules = (*identities.RULES, *arithmetic.RULES, *views.RULES, *structures.RULES)
+    rules = (*identities.RULES, *arithmetic.RULES, *views.RULES, *reductions.RULES, *structures.RULES, *writes.RULES)
 
     def run(self, graph: Graph, ctx: Context) -> None:
         settle(ctx, self.rules, self)

@@ -123,7 +123,7 @@ def drop_relu(op: Op) -> Value:
     """A relu of what is never negative.
 
     %1 = aten.sigmoid.default(%x)
-    %y = aten.relu.default(%1)     ->     %1
+    %y = aten.relu.default(%1)     ->     %y = aten.sigmoid.default(%x)
     """
     return op.value("self")
 
@@ -142,6 +142,7 @@ _FILLS: dict[str, Number | None] = {
 def fill_alone(op: Op) -> Value:
     """A fill that takes only the shape of its operand is constant.
 
+    %x: f32[2,3]
     %y = aten.zeros_like.default(%x)     ->     %y = aten.full.default() {size=[2, 3], fill_value=0, dtype=f32}
     """
     type_ = op.result.tensor

@@ -64,7 +64,7 @@ def drop_dropout(op: Op, x: Value) -> list[Value]:
 def drop_copy(op: Op, x: Value) -> Value:
     """A cast to the dtype there is.
 
-    %y = aten._to_copy.default(%x) {dtype=f32}     ->     %x          (%x is f32)
+    %y = aten._to_copy.default(%x) {dtype=f32}     ->     %x
     """
     return x if x.type == op.result.type else reject("the dtype changes")
 
@@ -73,7 +73,8 @@ def drop_copy(op: Op, x: Value) -> Value:
 def merge_copies(op: Op, x: Value) -> Value:
     """A cast through a dtype that holds every number of the first one.
 
-    %1 = aten._to_copy.default(%x) {dtype=f32}          (%x is f16)
+    %x: f16[2,8]
+    %1 = aten._to_copy.default(%x) {dtype=f32}
     %y = aten._to_copy.default(%1) {dtype=f16}     ->     %x
     """
     middle, wanted = op.value("self").tensor.dtype, op.result.tensor.dtype
@@ -111,7 +112,8 @@ def drop_pad(op: Op, x: Value) -> Value:
 def drop_split(op: Op, x: Value) -> list[Value]:
     """A split into one part.
 
-    %y = aten.split.Tensor(%x) {split_size=4}     ->     %x          (%x is f32[4])
+    %x: f32[4]
+    %y = aten.split.Tensor(%x) {split_size=4}     ->     %x
     """
     return [x] if len(op.results) == 1 and op.results[0].type == x.type else reject("there are several parts")
 

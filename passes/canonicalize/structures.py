@@ -20,7 +20,8 @@ x, factor = tensor("x"), var("factor")
 def drop_resize(op: Op, x: Value) -> Value:
     """A resize to the size there is; every mode then samples the elements themselves.
 
-    %y = nn.interpolate(%x) {size=[8, 8], mode="bicubic"}     ->     %x          (%x is f32[1,3,8,8])
+    %x: f32[1,3,8,8]
+    %y = nn.interpolate(%x) {size=[8, 8], mode="bicubic"}     ->     %x
     """
     scales = op.attr("scales")
     if x.type != op.result.type:
@@ -34,7 +35,8 @@ def drop_resize(op: Op, x: Value) -> Value:
 def drop_pool(op: Op, x: Value) -> Value:
     """An adaptive pool to the size there is has windows of one element.
 
-    %y = nn.adaptive_avg_pool(%x) {size=[7, 7]}     ->     %x          (%x is f32[1,512,7,7])
+    %x: f32[1,512,7,7]
+    %y = nn.adaptive_avg_pool(%x) {size=[7, 7]}     ->     %x
     """
     return x if x.type == op.result.type else reject("the size changes")
 
@@ -59,6 +61,7 @@ def drop_shuffle(op: Op, x: Value) -> Value:
 def cancel_shuffles(x: Value) -> Value:
     """A shuffle and its inverse.
 
+    %x: f32[1,8,5,5]
     %1 = nn.pixel_shuffle(%x) {factor=2}
     %y = nn.pixel_unshuffle(%1) {factor=2}     ->     %x
     """

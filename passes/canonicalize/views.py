@@ -28,8 +28,9 @@ _PERMUTES = "permute.default transpose.int t.default numpy_T.default"
 def merge_views(op: Op, x: Value) -> Value:
     """A view of a view is a view of the first; nothing, when the shape comes back.
 
+    %x: f32[2,3,4]
     %1 = aten.view.default(%x) {size=[6, 4]}
-    %y = aten.view.default(%1) {size=[2, 12]}     ->     %y = aten.view.default(%x) {size=[2, 12]}
+    %y = aten.view.default(%1) {size=[24]}     ->     %y = aten.view.default(%x) {size=[24]}
     """
     if x.type == op.result.type:
         return x
@@ -62,6 +63,7 @@ def permutation(op: Op) -> tuple[int, ...]:
 def drop_permute(op: Op, x: Value) -> Value:
     """A permutation that leaves every axis where it is.
 
+    %x: f32[2,3,4]
     %y = aten.permute.default(%x) {dims=[0, 1, 2]}     ->     %x
     """
     return x if permutation(op) == tuple(range(x.rank)) else reject("axes move")
@@ -71,6 +73,7 @@ def drop_permute(op: Op, x: Value) -> Value:
 def cancel_permutes(op: Op, x: Value) -> Value:
     """Two permutations that undo each other.
 
+    %x: f32[2,3,4]
     %1 = aten.transpose.int(%x) {dim0=1, dim1=2}
     %y = aten.permute.default(%1) {dims=[0, 2, 1]}     ->     %x
     """
@@ -109,7 +112,7 @@ def flatten_cat(op: Op, tensors: tuple[Operand, ...]) -> Value:
     """A concat of a concat along the same axis is one concat.
 
     %1 = aten.cat.default([%a, %b]) {dim=1}
-    %y = aten.cat.default([%1, %c]) {dim=-1}     ->     %y = aten.cat.default([%a, %b, %c]) {dim=1}     (rank 2)
+    %y = aten.cat.default([%1, %c]) {dim=-1}     ->     %y = aten.cat.default([%a, %b, %c]) {dim=1}
     """
     dim = _dim(op)
     flat: list[Operand] = []

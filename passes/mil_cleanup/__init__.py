@@ -30,12 +30,18 @@ from anec.passes.mil_cleanup import (
     flattened,
     gathers,
     inputs,
+    interleaved,
+    moves,
+    norms,
     pads,
     products,
     regrouped,
     reshapes,
     slices,
     spaces,
+    splits,
+    stretched,
+    through_moves,
     transposes,
 )
 from anec.pipeline.base import EXACT, Context, Pass
@@ -61,6 +67,8 @@ class MilCleanup(Pass):
         *broadcasts.RULES,
         *affine.RULES,
         *inputs.RULES,
+        *through_moves.RULES,
+        *norms.RULES,
         *chains.RULES,
         *branches.RULES,
         *products.RULES,
@@ -68,6 +76,10 @@ class MilCleanup(Pass):
         *gathers.RULES,
         *spaces.RULES,
         *regrouped.RULES,
+        *interleaved.RULES,
+        *moves.RULES,
+        *splits.RULES,
+        *stretched.RULES,
     )
 
     def run(self, graph: Graph, ctx: Context) -> None:

@@ -39,12 +39,16 @@ def _fronts() -> tuple[Pattern, Pattern]:
 def fold_batch_norm(op: Op) -> Value:
     """A batch norm goes into the weights in front of it, also past a transpose.
 
+    %x: f32[1,4,6,6], %w: f32[8,4,3,3] weight, %mean: f32[8] weight, %variance: f32[8] weight
     %1 = mil.conv(%x, %w)
     %y = mil.batch_norm(%1, %mean, %variance)
-        ->     %2 = mil.rsqrt(%variance) {epsilon=1e-05}
-               %3 = mil.mul(%w, mil.reshape(%2, [8, 1, 1, 1]))
-               %4 = mil.mul(mil.mul(%mean, %2), -1.0)
-               %y = mil.conv(%x, %3, %4)
+        ->
+    %1 = mil.rsqrt(%variance) {epsilon=1e-05}
+    %2 = mil.mul(%mean, -1.0)
+    %3 = mil.mul(%2, %1)
+    %4 = mil.reshape(%1, [8, 1, 1, 1])
+    %5 = mil.mul(%w, %4)
+    %y = mil.conv(%x, %5, %3)
     """
     target = weighted(op.value("x"))
     if target.given.axis != 1 or target.op.name == "mil.matmul":
@@ -77,10 +81,13 @@ def normalization(op: Op, dtype: DType, bias: Value | None = None) -> tuple[Valu
 def fold_scale(op: Op, c: Operand) -> Value:
     """A constant factor a channel goes into the weights, also past a transpose.
 
+    %w: f32[4,8] weight, %b: f32[4] weight
     %1 = mil.linear(%x, %w, %b)
-    %y = mil.mul(%1, 0.5)     ->     %2 = mil.mul(%w, 0.5)
-                                     %3 = mil.mul(%b, 0.5)
-                                     %y = mil.linear(%x, %2, %3)
+    %y = mil.mul(%1, 0.5)
+        ->
+    %1 = mil.mul(%b, 0.5)
+    %2 = mil.mul(%w, 0.5)
+    %y = mil.linear(%x, %2, %1)
     """
     target = weighted(_front(op, c))
     check_per_channel(c, target.given)
@@ -108,8 +115,12 @@ def reciprocal(scale: Operand) -> Operand:
 def fold_offset(op: Op, c: Operand) -> Value:
     """A constant offset a channel goes into the bias, also past a transpose.
 
+    %x: f32[1,4,6,6], %w: f32[8,4,3,3] weight, %c: f32[8,1,1] weight
     %1 = mil.conv(%x, %w)
-    %y = mil.add(%1, %c)     ->     %y = mil.conv(%x, %w, %c)          (%c is f32[8,1,1])
+    %y = mil.add(%1, %c)
+        ->
+    %1 = mil.reshape(%c, [8])
+    %y = mil.conv(%x, %w, %1)
     """
     target = weighted(_front(op, c))
     check_per_channel(c, target.given)
@@ -144,8 +155,11 @@ def _same_type(op: Op, target: Weighted) -> None:
 def matmul_to_linear(op: Op, x: Value, c: Operand) -> Value:
     """A product with a constant matrix is a linear. Its operand has rank 1 to 3 (coremltools, ``linear``).
 
-    %y = mil.matmul(%x, %w)     ->     %1 = mil.transpose(%w) {perm=[1, 0]}
-                                       %y = mil.linear(%x, %1)
+    %w: f32[8,4] weight
+    %y = mil.matmul(%x, %w)
+        ->
+    %1 = mil.transpose(%w) {perm=[1, 0]}
+    %y = mil.linear(%x, %1)
     """
     if not isinstance(c, Value) or not known(c) or known(x) or c.rank != 2:
         reject("the right operand is no constant matrix")

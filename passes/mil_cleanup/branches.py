@@ -97,9 +97,13 @@ def _conv(name: str) -> Pattern:
 def join_convs(op: Op, first: Value, second: Value, x: Value) -> Value:
     """Two convs of one operand, the taps of one among those of the other, are one conv.
 
+    %x: f32[1,4,6,6], %w: f32[8,4,3,3] weight, %v: f32[8,4,3,3] weight
     %1 = mil.conv(%x, %w) {pad_type="valid"}
-    %2 = mil.conv(%x, %v) {pad_type="valid"}     ->     %3 = mil.add(%w, %v)
-    %y = mil.add(%1, %2)                                %y = mil.conv(%x, %3) {pad_type="valid"}
+    %2 = mil.conv(%x, %v) {pad_type="valid"}
+    %y = mil.add(%1, %2)
+        ->
+    %1 = mil.add(%w, %v)
+    %y = mil.conv(%x, %1)
     """
     one, two = weighted(first), weighted(second)
     _same_shape(op, first, second)
@@ -126,10 +130,16 @@ _through = mil.batch_norm(x, rest).named("normalized")
 def join_identity(op: Op, x: Value, conv: Value, normalized: Value | None) -> Value:
     """The operand of a conv, or its batch norm, added to the conv is one more tap of it.
 
+    %x: f32[1,3,6,6], %w: f32[3,3,1,1] weight
     %1 = mil.conv(%x, %w)
-    %y = mil.add(%1, %x)     ->     %2 = mil.one_hot([0, 1, 2], 3) {on_value=1.0, off_value=0.0}
-                                    %3 = mil.add(%w, mil.reshape(%2, [3, 3, 1, 1]))
-                                    %y = mil.conv(%x, %3)
+    %y = mil.add(%1, %x)
+        ->
+    %1 = mil.range_1d(3, 0, 1)
+    %2 = mil.mod(%1, 3)
+    %3 = mil.one_hot(%2, 3) {on_value=1.0, off_value=0.0}
+    %4 = mil.reshape(%3, [3, 3, 1, 1])
+    %5 = mil.add(%w, %4)
+    %y = mil.conv(%x, %5)
     """
     target = weighted(conv)
     _same_shape(op, conv, x)
@@ -170,9 +180,13 @@ _product = mil.linear(mil.linear(x, rest).named("inner"), rest).named("second")
 def join_linears(op: Op, first: Value, second: Value, inner: Value | None) -> Value:
     """Two linears of one operand are one; so are one and a linear of a linear, as LoRA has them.
 
+    %w: f32[4,8] weight, %v: f32[4,8] weight
     %1 = mil.linear(%x, %w)
-    %2 = mil.linear(%x, %v)     ->     %3 = mil.add(%w, %v)
-    %y = mil.add(%1, %2)               %y = mil.linear(%x, %3)
+    %2 = mil.linear(%x, %v)
+    %y = mil.add(%1, %2)
+        ->
+    %1 = mil.add(%w, %v)
+    %y = mil.linear(%x, %1)
     """
     one, two = weighted(first), weighted(second)
     _same_shape(op, first, second)

@@ -60,8 +60,11 @@ def _consumers() -> list[Pattern]:
 def drop_broadcast(op: Op, x: Value) -> Value:
     """An elementwise op broadcasts axes of size 1 by itself.
 
-    %1 = mil.tile(%x, [1, 4])                    (%x is f32[8,1], %z f32[8,4])
-    %y = mil.add(%1, %z)     ->     %y = mil.add(%x, %z)
+    %x: f32[8,1], %z: f32[8,4]
+    %1 = mil.tile(%x, [1, 4])
+    %y = mil.add(%1, %z)
+        ->
+    %y = mil.add(%x, %z)
 
     The condition of a select has no say in the shape of its result (coremltools, ``select.type_inference``).
     """
@@ -83,6 +86,7 @@ def drop_broadcast(op: Op, x: Value) -> Value:
 def drop_reduction(op: Op, x: Value) -> Value:
     """Reducing axes of size 1 computes nothing.
 
+    %x: f32[8,1]
     %y = mil.reduce_mean(%x) {axes=[1], keep_dims=false}     ->     %y = mil.squeeze(%x) {axes=[1]}
     """
     axes = op.attr("axes")

@@ -22,7 +22,7 @@ x = tensor("x")
 def drop_cast(op: Op, x: Value) -> Value:
     """A cast to the dtype there is.
 
-    %y = mil.cast(%x) {dtype="fp32"}     ->     %x          (%x is f32)
+    %y = mil.cast(%x) {dtype="fp32"}     ->     %x
     """
     return x if x.type == op.result.type else reject("the dtype changes")
 
@@ -31,8 +31,9 @@ def drop_cast(op: Op, x: Value) -> Value:
 def merge_casts(op: Op, x: Value, dtype: str) -> Value:
     """A cast through a dtype that holds every number of the first one.
 
+    %x: f16[2,8]
     %1 = mil.cast(%x) {dtype="fp32"}
-    %y = mil.cast(%1) {dtype="fp16"}     ->     %x          (%x is f16)
+    %y = mil.cast(%1) {dtype="fp16"}     ->     %x
 
     f32 -> f16 -> f32 stays: it rounds.
     """

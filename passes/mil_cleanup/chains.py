@@ -67,9 +67,12 @@ def linear_product(outer: Weighted, inner: Weighted) -> tuple[Value, Value | Non
 def join_linear_chain(op: Op, x: Value) -> Value:
     """A linear of a linear is one, with the product of the matrices.
 
+    %w: f32[16,8] weight, %v: f32[4,16] weight
     %1 = mil.linear(%x, %w)
-    %y = mil.linear(%1, %v)     ->     %2 = mil.matmul(%v, %w)
-                                       %y = mil.linear(%x, %2)
+    %y = mil.linear(%1, %v)
+        ->
+    %1 = mil.matmul(%v, %w)
+    %y = mil.linear(%x, %1)
     """
     outer, inner = _pair(op)
     _check_size(outer.weight.shape[0] * inner.weight.shape[1], outer, inner)
@@ -81,9 +84,15 @@ def join_linear_chain(op: Op, x: Value) -> Value:
 def join_conv_chain(op: Op, x: Value) -> Value:
     """A conv of a conv is one if either has a window of one element.
 
-    %1 = mil.conv(%x, %w)                          (%w is f32[8,4,3,3], %v f32[4,8,1,1])
-    %y = mil.conv(%1, %v)     ->     %2 = mil.matmul(mil.reshape(%v, [4, 8]), mil.reshape(%w, [8, 36]))
-                                     %y = mil.conv(%x, mil.reshape(%2, [4, 4, 3, 3]))
+    %x: f32[1,4,6,6], %w: f32[8,4,3,3] weight, %v: f32[4,8,1,1] weight
+    %1 = mil.conv(%x, %w)
+    %y = mil.conv(%1, %v)
+        ->
+    %1 = mil.reshape(%v, [4, 8])
+    %2 = mil.reshape(%w, [8, 36])
+    %3 = mil.matmul(%1, %2)
+    %4 = mil.reshape(%3, [4, 4, 3, 3])
+    %y = mil.conv(%x, %4)
     """
     outer, inner = _pair(op)
     if outer.groups != 1 or inner.groups != 1:

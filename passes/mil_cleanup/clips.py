@@ -123,7 +123,7 @@ def drop_relu(op: Op) -> Value:
     """A relu of what is never negative.
 
     %1 = mil.sigmoid(%x)
-    %y = mil.relu(%1)     ->     %1
+    %y = mil.relu(%1)     ->     %y = mil.sigmoid(%x)
     """
     return op.value("x")
 

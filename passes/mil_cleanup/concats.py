@@ -71,7 +71,8 @@ class Part:
 def join_pieces(op: Op, values: tuple[Operand, ...]) -> Value:
     """Pieces that together are a whole tensor are that tensor.
 
-    %a = mil.slice_by_index(%x, [0], [3])                    (%x is f32[8])
+    %x: f32[8]
+    %a = mil.slice_by_index(%x, [0], [3])
     %b = mil.slice_by_index(%x, [3], [8])
     %y = mil.concat([%a, %b]) {axis=0}     ->     %x
     """

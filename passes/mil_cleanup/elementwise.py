@@ -69,6 +69,7 @@ def drop_neutral(op: Op, a: Operand, b: Operand) -> Value:
 def drop_double_not(op: Op, x: Value) -> Value:
     """Twice not is nothing.
 
+    %x: bool[2,8]
     %1 = mil.logical_not(%x)
     %y = mil.logical_not(%1)     ->     %x
     """

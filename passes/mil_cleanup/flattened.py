@@ -16,7 +16,7 @@ from __future__ import annotations
 from anec.dialects import mil
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import Operand
-from anec.passes.common import dims, known, only_use, rebuild, varying
+from anec.passes.common import only_use, rebuild, varying
 from anec.passes.lower_to_mil.permutation import volume
 from anec.passes.mil_cleanup.transposes import permutation
 from anec.rewrite import Rule, any_of, constant, optional, reject, rest, rewrite, var
@@ -33,13 +33,17 @@ def linear_before_moves(x: Value, moved: Value, weight: Value, bias: Operand) ->
 
     %x: f32[2,4,4], %w: f32[3,4] weight
     %1 = mil.reshape(%x, [8, 4])
-    %y = mil.linear(%1, %w)        ->    %1 = mil.linear(%x, %w)
-                                         %y = mil.reshape(%1, [8, 3])
+    %y = mil.linear(%1, %w)
+        ->
+    %1 = mil.linear(%x, %w)
+    %y = mil.reshape(%1, [8, 3])
 
     %x: f32[2,4,4], %w: f32[3,4] weight
     %1 = mil.transpose(%x) {perm=[1, 0, 2]}
-    %y = mil.linear(%1, %w)        ->    %1 = mil.linear(%x, %w)
-                                         %y = mil.transpose(%1) {perm=[1, 0, 2]}
+    %y = mil.linear(%1, %w)
+        ->
+    %1 = mil.linear(%x, %w)
+    %y = mil.transpose(%1) {perm=[1, 0, 2]}
     """
     if not x.tensor.is_static or x.rank != _MOST_AXES or x.shape[-1] != moved.shape[-1]:
         reject("what is moved is no batch of sequences")
@@ -81,23 +85,4 @@ def move_before_linear(op: Op, x: Value, weight: Value, bias: Operand) -> Value:
     return mil.linear(mil.reshape(moved, (*shape, weight.shape[1])), weight, bias)
 
 
-@rewrite(any_of(*(step(mil.reshape(x, rest).named("moved"), var("c")) for step in (mil.mul, mil.add))))
-def affine_before_view(op: Op, x: Value, moved: Value, c: Operand) -> Value:
-    """What scales or shifts each channel does so in front of a view of the rows.
-
-    %x: f32[2,4,8], %s: f32[8] weight
-    %1 = mil.reshape(%x, [8, 8])
-    %y = mil.mul(%1, %s)           ->    %1 = mil.mul(%x, %s)
-                                         %y = mil.reshape(%1, [8, 8])
-    """
-    if not known(c) or volume(dims(c)) != volume(dims(c)[-1:]) or op.result.type != moved.type:
-        reject("it differs along the rows")
-    if not x.tensor.is_static or not x.rank or x.shape[-1] != moved.shape[-1] or not only_use(moved):
-        reject("the channels are seen otherwise, or the view has other users")
-    if x.op is None or x.op.defn is not mil.linear:
-        reject("it would not join what is in front")
-    along = c if not isinstance(c, Value) or c.rank < x.rank else mil.reshape(c, dims(c)[-1:])
-    return mil.reshape(op.defn(x, along), moved.shape)
-
-
-RULES: list[Rule] = [linear_before_moves, move_before_linear, affine_before_view]
+RULES: list[Rule] = [linear_before_moves, move_before_linear]

@@ -28,7 +28,7 @@ from anec.rewrite import Rule, any_of, reject, rest, rewrite, var
 x, c = varying("x"), var("c")
 
 # A number beyond these would leave weights that float16 holds badly.
-_SMALLEST, _LARGEST = 2.0**-9, 2.0**9
+SMALLEST, LARGEST = 2.0**-9, 2.0**9
 
 
 def _behind(inner: Pattern) -> list[Pattern]:
@@ -57,14 +57,17 @@ def _inner(op: Op) -> Op:
 def fold_input_scale(op: Op, x: Value, c: Operand) -> Value:
     """A constant factor a channel of the operand goes into the weights.
 
+    %w: f32[4,8] weight, %b: f32[4] weight
     %1 = mil.mul(%x, 0.5)
-    %y = mil.linear(%1, %w, %b)     ->     %2 = mil.mul(%w, 0.5)
-                                           %y = mil.linear(%x, %2, %b)
+    %y = mil.linear(%1, %w, %b)
+        ->
+    %1 = mil.mul(%w, 0.5)
+    %y = mil.linear(%x, %1, %b)
     """
     step = _inner(op)
     target = _target(op, step)
     number = uniform(c)
-    if number is not None and not _SMALLEST <= abs(number) <= _LARGEST:
+    if number is not None and not SMALLEST <= abs(number) <= LARGEST:
         reject(f"weights times or divided by {number:g} leave float16's range")
     scale = _vector(step, x, c, target)
     if step.name == "mil.real_div":
@@ -80,62 +83,89 @@ def _vector(step: Op, x: Value, c: Operand, target: Weighted) -> Operand:
     return as_vector(c, target.taken)
 
 
-def _unpadded(target: Weighted) -> None:
-    """Refuse what has no bias, and what computes other sums at the borders."""
-    if target.op.name == "mil.conv":
-        if any(own_pads(target.op, target.op.value("x").rank)):
-            reject("the padding would have the offset too")
-    elif target.op.name != "mil.linear":
-        reject(f"{target.op.name} has no bias that stands for the offset everywhere")
+def unevenness(target: Weighted) -> str:
+    """Why an offset of the operand is none of the result; nothing where it goes into the bias.
+
+    A transposed conv gives a place sums of its own unless its window is one element without gaps.
+
+    Raises:
+        Reject: the padding depends on the size.
+    """
+    if target.op.name == "mil.matmul":
+        return "a matmul has no bias"
+    if target.op.name == "mil.linear":
+        return ""
+    x = target.op.value("x")
+    if any(own_pads(target.op, x.rank)):
+        return "the padding would have the offset too"
+    even = target.op.name == "mil.conv" or (target.is_pointwise and target.op.result.shape[2:] == x.shape[2:])
+    return "" if even else "places of the result see different elements of the window"
 
 
-def _response(target: Weighted, offset: Operand) -> Value:
+def check_even(target: Weighted) -> None:
+    """Refuse what has no bias, and what computes other sums at the borders.
+
+    Raises:
+        Reject: with the reason.
+    """
+    if reason := unevenness(target):
+        reject(reason)
+
+
+def response(target: Weighted, offset: Operand) -> Value:
     """What the op makes of an offset a channel: one number a channel of the result."""
-    axes = tuple(range(1, target.weight.rank))
-    return mil.reduce_sum(target.scaled_inputs(offset), axes=axes, keep_dims=False)
+    return target.summed(target.scaled_inputs(offset))
 
 
 @rewrite(any_of(*(form for step in (mil.add(x, c), mil.sub(x, c)) for form in _behind(step))))
 def fold_input_offset(op: Op, x: Value, c: Operand) -> Value:
     """A constant offset a channel of the operand goes into the bias, where nothing is padded.
 
+    %w: f32[4,8] weight
     %1 = mil.add(%x, 0.5)
-    %y = mil.linear(%1, %w)     ->     %2 = mil.mul(%w, 0.5)
-                                       %3 = mil.reduce_sum(%2) {axes=[1], keep_dims=false}
-                                       %y = mil.linear(%x, %w, %3)
+    %y = mil.linear(%1, %w)
+        ->
+    %1 = mil.mul(%w, 0.5)
+    %2 = mil.reduce_sum(%1) {axes=[1]}
+    %y = mil.linear(%x, %w, %2)
     """
     step = _inner(op)
     target = weights_of(op)
-    _unpadded(target)
+    check_even(target)
     if not only_use(step.result):
         reject("the operand has other users")
-    response = _response(target, _vector(step, x, c, target))
+    added = response(target, _vector(step, x, c, target))
     if step.name == "mil.sub":
-        bias = mil.mul(response, -1.0) if target.bias is None else mil.sub(target.bias, response)
+        bias = mil.mul(added, -1.0) if target.bias is None else mil.sub(target.bias, added)
     else:
-        bias = response if target.bias is None else mil.add(target.bias, response)
+        bias = added if target.bias is None else mil.add(target.bias, added)
     return target.rebuilt(x=x, bias=bias)
 
 
-@rewrite(mil.conv(mil.batch_norm(x, rest), rest))
+@rewrite(any_of(*(op(mil.batch_norm(x, rest), rest) for op in (mil.conv, mil.conv_transpose))))
 def fold_input_batch_norm(op: Op, x: Value) -> Value:
     """A batch norm goes into the conv behind it, where nothing is padded.
 
+    %x: f32[1,3,6,6], %w: f32[4,3,3,3] weight, %mean: f32[3] weight, %variance: f32[3] weight
     %1 = mil.batch_norm(%x, %mean, %variance)
     %y = mil.conv(%1, %w)
-        ->     %scale = mil.rsqrt(%variance) {epsilon=1e-05}
-               %shift = mil.mul(mil.mul(%mean, -1.0), %scale)
-               %2 = mil.mul(%w, mil.reshape(%shift, [1, 3, 1, 1]))
-               %3 = mil.reduce_sum(%2) {axes=[1, 2, 3], keep_dims=false}
-               %4 = mil.mul(%w, mil.reshape(%scale, [1, 3, 1, 1]))
-               %y = mil.conv(%x, %4, %3)
+        ->
+    %1 = mil.rsqrt(%variance) {epsilon=1e-05}
+    %2 = mil.mul(%mean, -1.0)
+    %3 = mil.mul(%2, %1)
+    %4 = mil.reshape(%3, [1, 3, 1, 1])
+    %5 = mil.mul(%w, %4)
+    %6 = mil.reduce_sum(%5) {axes=[1, 2, 3]}
+    %7 = mil.reshape(%1, [1, 3, 1, 1])
+    %8 = mil.mul(%w, %7)
+    %y = mil.conv(%x, %8, %6)
     """
     step = _inner(op)
     target = _target(op, step)
-    _unpadded(target)
+    check_even(target)
     scale, shift = normalization(step, target.weight.tensor.dtype)
-    response = _response(target, shift)
-    bias = response if target.bias is None else mil.add(target.bias, response)
+    added = response(target, shift)
+    bias = added if target.bias is None else mil.add(target.bias, added)
     return target.rebuilt(x=x, weight=target.scaled_inputs(scale), bias=bias)
 
 

@@ -111,8 +111,11 @@ def _inner(op: Op) -> Op:
 def pad_in_conv(op: Op, x: Value) -> Value:
     """A conv pads with zeros by itself.
 
+    %x: f32[1,3,8,8], %w: f32[4,3,3,3] weight
     %1 = mil.pad(%x, [0, 0, 0, 0, 1, 1, 1, 1])
-    %y = mil.conv(%1, %w) {pad_type="valid"}     ->     %y = mil.conv(%x, %w) {pad_type="custom", pad=[1, 1, 1, 1]}
+    %y = mil.conv(%1, %w) {pad_type="valid"}
+        ->
+    %y = mil.conv(%x, %w) {pad_type="custom", pad=[1, 1, 1, 1]}
     """
     pad = _inner(op)
     if _fill(pad) != 0:
@@ -124,9 +127,12 @@ def pad_in_conv(op: Op, x: Value) -> Value:
 def pad_in_avg_pool(op: Op, x: Value) -> Value:
     """An average pool that counts its padding pads with zeros by itself.
 
+    %x: f32[1,3,8,8]
     %1 = mil.pad(%x, [0, 0, 0, 0, 1, 1, 1, 1])
     %y = mil.avg_pool(%1) {kernel_sizes=[3, 3], pad_type="valid"}
-        ->     %y = mil.avg_pool(%x) {kernel_sizes=[3, 3], pad_type="custom", pad=[1, 1, 1, 1]}
+        ->
+    %y = mil.avg_pool(%x) {exclude_padding_from_average=false, kernel_sizes=[3, 3], pad_type="custom",
+                           pad=[1, 1, 1, 1]}
     """
     pad = _inner(op)
     if _fill(pad) != 0:
@@ -147,10 +153,13 @@ _SOURCES = any_of(*(source(tensor("source"), rest) for source in _NONNEGATIVE))
 def pad_in_max_pool(op: Op, source: Value | None) -> Value:
     """A max pool ignores its padding: zeros in front of it never win over what is never negative.
 
+    %x: f32[1,3,8,8]
     %1 = mil.relu(%x)
     %2 = mil.pad(%1, [0, 0, 0, 0, 1, 1, 1, 1])
     %y = mil.max_pool(%2) {kernel_sizes=[3, 3], pad_type="valid"}
-        ->     %y = mil.max_pool(%1) {kernel_sizes=[3, 3], pad_type="custom", pad=[1, 1, 1, 1]}
+        ->
+    %1 = mil.relu(%x)
+    %y = mil.max_pool(%1) {kernel_sizes=[3, 3], pad_type="custom", pad=[1, 1, 1, 1]}
     """
     pad = _inner(op)
     padded = pad.value("x")

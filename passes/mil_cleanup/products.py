@@ -30,9 +30,12 @@ _SMALLEST = 2.0**-7
 def scale_before_product(op: Op, x: Value, y: Value, c: Operand) -> Value:
     """A number that scales a product down scales the smaller operand instead.
 
-    %1 = mil.matmul(%x, %y)                (%x is f32[4,8], %y f32[8,8])
-    %z = mil.real_div(%1, 4.0)     ->     %1 = mil.mul(%x, 0.25)
-                                          %z = mil.matmul(%1, %y)
+    %x: f32[4,8], %y: f32[8,8]
+    %1 = mil.matmul(%x, %y)
+    %z = mil.real_div(%1, 4.0)
+        ->
+    %1 = mil.mul(%x, 0.25)
+    %z = mil.matmul(%1, %y)
     """
     product = op.value("y") if op.operand("x") is c else op.value("x")
     number = scalar(c)

@@ -17,7 +17,8 @@ from anec.ir.attrs import Literal
 from anec.ir.dims import Dim
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import Pattern
-from anec.passes.common import ints, tensor
+from anec.passes.common import ints, only_use, tensor
+from anec.passes.lower_to_mil.permutation import real
 from anec.rewrite import Rule, any_of, reject, rest, rewrite
 
 x = tensor("x")
@@ -69,7 +70,8 @@ def reshape_to(x: Value, shape: Sequence[Dim]) -> Value:
 def drop_reshape(op: Op, x: Value) -> Value:
     """A reshape to the shape there is.
 
-    %y = mil.reshape(%x, [2, 3])     ->     %x          (%x is f32[2,3])
+    %x: f32[2,3]
+    %y = mil.reshape(%x, [2, 3])     ->     %x
     """
     return x if x.type == op.result.type else reject("the shape changes")
 
@@ -78,11 +80,15 @@ def drop_reshape(op: Op, x: Value) -> Value:
 def merge_reshapes(op: Op, x: Value) -> Value:
     """Two reshapes are one.
 
+    %x: f32[1,2,8]
     %1 = mil.squeeze(%x) {axes=[0]}
     %y = mil.expand_dims(%1) {axes=[0]}     ->     %x
     """
     if x.type == op.result.type:
         return x
+    seen = op.value("x")
+    if not only_use(seen) and real(seen.tensor.shape) == real(op.result.tensor.shape) != real(x.tensor.shape):
+        reject("it copies nothing, and the one in front has other users")
     if not op.result.tensor.is_static and op.name == "mil.reshape":
         shape = op.operand("shape")
         if not isinstance(shape, Literal) or 0 in (ints(shape) or ()):

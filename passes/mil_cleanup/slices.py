@@ -68,7 +68,8 @@ def take(x: Value, taken: tuple[range, ...], squeeze: Attr = None) -> Value:
 def drop_slice(op: Op, x: Value) -> Value:
     """A slice of everything.
 
-    %y = mil.slice_by_index(%x, [0, 0], [2, 3])     ->     %x          (%x is f32[2,3])
+    %x: f32[2,3]
+    %y = mil.slice_by_index(%x, [0, 0], [2, 3])     ->     %x
     """
     if x.type != op.result.type:
         reject("the shape changes")
@@ -81,6 +82,7 @@ def drop_slice(op: Op, x: Value) -> Value:
 def merge_slices(op: Op, x: Value) -> Value:
     """A slice of a slice is one slice.
 
+    %x: f32[16]
     %1 = mil.slice_by_index(%x, [2], [10])
     %y = mil.slice_by_index(%1, [1], [3])     ->     %y = mil.slice_by_index(%x, [3], [5])
     """
@@ -107,7 +109,8 @@ def boundaries(pieces: list[Operand], axis: int) -> list[int] | None:
 def slice_piece(op: Op, values: tuple[Operand, ...]) -> Value:
     """A slice that touches one piece of a concat is a slice of that piece.
 
-    %1 = mil.concat([%a, %b]) {axis=0}                        (%a and %b are f32[4])
+    %a: f32[4], %b: f32[4]
+    %1 = mil.concat([%a, %b]) {axis=0}
     %y = mil.slice_by_index(%1, [5], [7])     ->     %y = mil.slice_by_index(%b, [1], [3])
     """
     joined = op.value("x").op
@@ -153,7 +156,10 @@ def split_pieces(op: Op, values: tuple[Operand, ...]) -> list[Value]:
     """A split of a concat at the same boundaries gives the pieces back.
 
     %1 = mil.concat([%a, %b]) {axis=0}
-    %c, %d = mil.split(%1) {num_splits=2, axis=0}     ->     %a, %b
+    %c, %d = mil.split(%1) {num_splits=2, axis=0}
+    return %c, %d
+        ->
+    return %a, %b
     """
     joined = op.value("x").op
     assert joined is not None

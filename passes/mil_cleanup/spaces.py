@@ -41,9 +41,12 @@ _KEPT, _RANK = 2, 4
 def place_before_view(op: Op) -> Value:
     """A view of space behind an op that treats each place by itself.
 
+    %x: f32[1,8,4,6]
     %1 = mil.reshape(%x, [1, 8, 1, 24])
-    %y = mil.relu(%1)                       ->     %1 = mil.relu(%x)
-                                                   %y = mil.reshape(%1, [1, 8, 1, 24])     (%x is f32[1,8,4,6])
+    %y = mil.relu(%1)
+        ->
+    %1 = mil.relu(%x)
+    %y = mil.reshape(%1, [1, 8, 1, 24])
     """
     if op.results[0].rank != _RANK or not op.results[0].tensor.is_static:
         reject("it is no image")
@@ -105,9 +108,12 @@ def _is_pointwise(op: Op) -> bool:
 def view_before_conv(op: Op, x: Value, made: Value) -> Value:
     """A view of space in front of a conv of one element that makes more than it takes.
 
-    %1 = mil.conv(%x, %w)                       (%x is f32[1,8,1,24], %w f32[32,8,1,1])
-    %y = mil.reshape(%1, [1, 32, 4, 6])     ->     %1 = mil.reshape(%x, [1, 8, 4, 6])
-                                                   %y = mil.conv(%1, %w)
+    %x: f32[1,8,1,24], %w: f32[32,8,1,1] weight
+    %1 = mil.conv(%x, %w)
+    %y = mil.reshape(%1, [1, 32, 4, 6])
+        ->
+    %1 = mil.reshape(%x, [1, 8, 4, 6])
+    %y = mil.conv(%1, %w)
     """
     assert made.op is not None
     shape = op.results[0].tensor.shape

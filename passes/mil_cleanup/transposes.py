@@ -30,6 +30,7 @@ def permutation(op: Op) -> tuple[int, ...]:
 def drop_transpose(op: Op, x: Value) -> Value:
     """A transpose that leaves every axis where it is.
 
+    %x: f32[2,3,4]
     %y = mil.transpose(%x) {perm=[0, 1, 2]}     ->     %x
     """
     return x if permutation(op) == tuple(range(x.rank)) else reject("axes move")
@@ -39,6 +40,7 @@ def drop_transpose(op: Op, x: Value) -> Value:
 def merge_transposes(op: Op, x: Value) -> Value:
     """Two transposes are one, or none.
 
+    %x: f32[2,3,4]
     %1 = mil.transpose(%x) {perm=[1, 2, 0]}
     %y = mil.transpose(%1) {perm=[1, 0, 2]}     ->     %y = mil.transpose(%x) {perm=[2, 1, 0]}
     """
@@ -53,7 +55,8 @@ def merge_transposes(op: Op, x: Value) -> Value:
 def transpose_to_reshape(op: Op, x: Value) -> Value:
     """A transpose that only moves axes of size 1 moves no element.
 
-    %y = mil.transpose(%x) {perm=[0, 2, 1]}     ->     %y = mil.reshape(%x, [2, 1, 3])     (%x is f32[2,3,1])
+    %x: f32[2,3,1]
+    %y = mil.transpose(%x) {perm=[0, 2, 1]}     ->     %y = mil.reshape(%x, [2, 1, 3])
     """
     perm = permutation(op)
     moved = [axis for axis in perm if x.tensor.shape[axis] != 1]
@@ -73,8 +76,11 @@ def transpose_to_reshape(op: Op, x: Value) -> Value:
 def absorb_transpose(op: Op, x: Value | None, y: Value | None) -> Value:
     """A matmul swaps the last two axes of an operand by itself.
 
+    %q: f32[1,2,4,8], %k: f32[1,2,6,8]
     %1 = mil.transpose(%k) {perm=[0, 1, 3, 2]}
-    %y = mil.matmul(%q, %1)     ->     %y = mil.matmul(%q, %k) {transpose_y=true}
+    %y = mil.matmul(%q, %1)
+        ->
+    %y = mil.matmul(%q, %k) {transpose_y=true}
     """
     name, source = ("x", x) if x is not None else ("y", y)
     transposed = op.value(name)

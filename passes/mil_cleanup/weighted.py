@@ -133,12 +133,19 @@ class Weighted:
         column = mil.reshape(scale, (groups, 1, columns, *[1] * len(kernel)))
         return mil.reshape(mil.mul(apart, column), self.weight.shape)
 
+    def summed(self, weight: Value) -> Value:
+        """A weight of this op's shape, summed for each channel of the result."""
+        axes = tuple(axis for axis in range(weight.rank) if axis != 1 - self._input_axis)
+        if self.op.name != "mil.conv_transpose" or self.groups == 1:
+            return mil.reduce_sum(weight, axes=axes, keep_dims=False)
+        rows, columns, *kernel = weight.shape
+        apart = mil.reshape(weight, (self.groups, rows // self.groups, columns, *kernel))
+        totals = mil.reduce_sum(apart, axes=(1, *range(3, apart.rank)), keep_dims=False)
+        return mil.reshape(totals, (self.channels,))
+
     def vector(self, operand: Operand) -> Value:
         """A literal or vector as one entry for each channel."""
-        if isinstance(operand, Literal):
-            operand = mil.tile(Literal((operand.value,), self.weight.tensor.dtype), (self.channels,))
-        assert operand is not None
-        return operand if operand.shape == (self.channels,) else mil.tile(operand, (self.channels,))
+        return as_channels(operand, self.channels, self.weight.tensor.dtype)
 
     def rebuilt(self, *, x: Value | None = None, weight: Value | None = None, bias: Value | None = None) -> Value:
         """The op and the transpose again, with another operand, weight or bias."""
@@ -228,3 +235,11 @@ def as_vector(operand: Operand, channels: Channels) -> Operand:
         return operand
     assert operand is not None
     return mil.reshape(operand, (entries,))
+
+
+def as_channels(operand: Operand, count: int, dtype: DType) -> Value:
+    """A literal, or a vector of one entry or ``count``, as a vector of ``count``."""
+    if isinstance(operand, Literal):
+        operand = mil.tile(Literal((operand.value,), dtype), (count,))
+    assert operand is not None
+    return operand if operand.shape == (count,) else mil.tile(operand, (count,))

@@ -294,6 +294,27 @@ def test_queries_that_low_numbers_hide_all_keys_from_see_them_evenly(eager):
     assert_numbers(model, embedded(2))
 
 
+def test_a_bias_beside_low_numbers_does_not_count_where_they_hide_all_keys():
+    """Scores and bias drown in the lowest number, also where a view joins batch and heads in between."""
+    bias = torch.randn(HEADS, LENGTH, LENGTH)
+
+    def joined(kept: Tensor) -> Tensor:
+        hidden = (kept[:, None, None, :] * kept[:, None, :, None]) == 0
+        low = hidden.expand(-1, HEADS, -1, -1).to(torch.float32) * LOWEST
+        return (low.reshape(-1, LENGTH, LENGTH) + bias.repeat(2, 1, 1)).view(2, HEADS, LENGTH, LENGTH)
+
+    def filled(kept: Tensor) -> Tensor:
+        hidden = (kept[:, None, None, :] * kept[:, None, :, None]) == 0
+        low = torch.where(hidden, LOWEST, 0.0).expand(-1, HEADS, -1, -1)
+        return (low.reshape(-1, LENGTH, LENGTH) + bias.repeat(2, 1, 1)).view(2, HEADS, LENGTH, LENGTH)
+
+    kept = torch.ones(2, LENGTH, dtype=torch.int32)
+    kept[0, 5:] = 0
+    for eager in (False, True):
+        model = All({"joined": Layers(joined, eager=eager), "filled": Layers(filled, eager=eager)})
+        assert_numbers(model, embedded(2), kept)
+
+
 def test_low_numbers_that_do_not_drown_the_scores():
     """Beside -30000 float32 still tells scores apart."""
     model = All({"rows": Layers(lambda: torch.full((LENGTH, LENGTH), -3e4).tril(-1).mT - 3e4)})

@@ -85,8 +85,12 @@ class _Matcher:
         self.root = root
         self.miss = miss
 
+    def tells(self, so_far: Match) -> bool:
+        """Whether a failure here is the deepest so far."""
+        return self.miss is not None and bool(so_far.ops) and so_far.depth > self.miss.depth
+
     def fail(self, so_far: Match, reason: str, op: Op | None = None) -> None:
-        if self.miss is not None and so_far.ops:
+        if self.miss is not None and self.tells(so_far):
             self.miss.at(so_far.depth, reason, op, self.root)
 
     def operand(self, pattern: Base, operand: Operand, so_far: Match) -> Iterator[Match]:
@@ -96,8 +100,12 @@ class _Matcher:
             case OpPattern():
                 yield from self.result(pattern, operand, so_far)
             case AnyOf():
+                made_by = operand.op.name if isinstance(operand, Value) and operand.op is not None else None
                 for alternative in pattern.alternatives:
-                    yield from self.operand(alternative, operand, so_far)
+                    # Most alternatives want another op than the one that is there, which is told once.
+                    is_other = isinstance(alternative, OpPattern) and alternative.defn.name != made_by
+                    if not is_other or self.tells(so_far):
+                        yield from self.operand(alternative, operand, so_far)
             case Optional() if operand is not None:
                 yield from self.operand(pattern.inner, operand, so_far)
             case Optional():
