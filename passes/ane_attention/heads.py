@@ -10,6 +10,7 @@ from anec.dialects import mil
 from anec.ir.graph import Op, Value
 from anec.ir.types import DType
 from anec.passes.ane_attention.masks import Mask, mask_of, part
+from anec.passes.ane_attention.pairs import in_halves
 from anec.passes.lower_to_mil.movement import joined, moved, reshaped
 from anec.passes.lower_to_mil.permutation import Movement
 from anec.passes.lower_to_mil.typing import value
@@ -64,6 +65,7 @@ def split_attention(op: Op, ctx: Context, together: int, rows: int, working_set:
         Reject: an operand has a symbolic size, another rank than 3 or 4, or is broadcast.
     """
     query, key, values = operands(op)
+    query, key = in_halves(op, query, key)
     sizes = Sizes.of(query, key, values)
     mask = mask_of(op, ctx, sizes.length, sizes.keys, query.tensor.dtype)
     query, mask = _ungated(query, mask) if not op.attr("softcap") else (query, mask)

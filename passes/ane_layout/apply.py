@@ -81,8 +81,8 @@ class Rebuilder:
 
     def other(self, value: Value, rank: int, form: Form) -> Value:
         """``value`` in another form, broadcast to ``rank`` by axes of size 1."""
-        if value.is_constant and value.tensor.size == 1:
-            return value
+        if value.is_constant and value.tensor.size == 1 and value.rank != rank:
+            return value  # a number, which broadcasts by itself; what is joined has the rank of the op
         route = Route(value) if value.is_constant else self.problem.routes[value]
         return self._bring(value, route.broadcast(rank), form)
 

@@ -12,9 +12,8 @@ another form to the written one, no cut says so: ``refine.py`` looks at those ag
 from __future__ import annotations
 
 from anec.ir.graph import Op, Value
-from anec.passes.ane_layout.forms import Form, cost
+from anec.passes.ane_layout.forms import Form
 from anec.passes.ane_layout.network import FAR, NEAR, Network
-from anec.passes.ane_layout.prices import price
 from anec.passes.ane_layout.problem import Problem
 from anec.passes.ane_layout.refine import refined
 
@@ -27,9 +26,10 @@ def decide(problem: Problem) -> set[Op]:
 def _cut(problem: Problem) -> set[Op]:
     """The ops on the far side of a minimum cut."""
     network = Network()
-    for op in problem.movable:
-        network.pay(NEAR, op, price(op, problem.movable[op], problem.form[op]))
-        network.pay(op, FAR, price(op, problem.movable[op], Form.WRITTEN))
+    cost = problem.prices.moving
+    for op, how in problem.movable.items():
+        network.pay(NEAR, op, problem.prices.working(op, how, problem.form[op]))
+        network.pay(op, FAR, problem.prices.working(op, how, Form.WRITTEN))
     alone: set[Value] = set()
     for value, users in problem.written.items():
         route = problem.routes[value]
@@ -66,7 +66,7 @@ def _cut(problem: Problem) -> set[Op]:
 
 def _join(network: Network, problem: Problem, value: Value, maker: Op | None, user: Op) -> None:
     """The price of an edge to the only user, which depends on the forms at both ends."""
-    form, plain = problem.form[user], problem.routes[value]
+    form, plain, cost = problem.form[user], problem.routes[value], problem.prices.moving
     route = plain.broadcast(problem.movable[user].rank)
     near = cost(plain, Form.WRITTEN, Form.WRITTEN)
     into = cost(route, Form.WRITTEN, form)

@@ -26,7 +26,9 @@ from functools import lru_cache, reduce
 from anec.dialects import mil
 from anec.ir.dims import Dim
 from anec.ir.graph import Op, Value
+from anec.passes.lower_to_mil.movement import only_units
 from anec.passes.lower_to_mil.permutation import Movement, planned, volume
+from anec.passes.lower_to_mil.permutation import Step as Planned
 
 
 class Form(Enum):
@@ -47,6 +49,8 @@ _PLACES: dict[Form, dict[int, tuple[int, ...]]] = {
 # How much dearer rows of one element are to make: they fill a 32nd of their memory.
 _EMPTY = 4
 _VIEWS = (mil.reshape, mil.expand_dims, mil.squeeze)
+# A copy of all elements: into a shape, or, of that shape, by a permutation.
+Copy = tuple[tuple[Dim, ...], tuple[int, ...] | None]
 
 
 def forms_of(rank: int) -> tuple[Form, ...]:
@@ -191,17 +195,37 @@ def cost(route: Route, held: Form, wanted: Form) -> int:
 
 @lru_cache(maxsize=1 << 14)
 def _cost(shape: tuple[Dim, ...], steps: tuple[Step, ...], held: Form, wanted: Form) -> int:
-    movement = _movement(shape, steps, held, wanted)
-    whole = _shape(shape, steps)
-    size = volume(whole)
-    assert movement is not None
-    assert isinstance(size, int)
-    at, end = shape_in(shape, held), shape_in(whole, wanted)
-    total = 0
-    for sizes, perm in planned(at, movement, end):
+    at, total = shape_in(shape, held), 0
+    end = shape_in(_shape(shape, steps), wanted)
+    for sizes, perm in _planned(shape, steps, held, wanted):
         total += _viewing(at, sizes) + (1 if perm[-1] == len(perm) - 1 else 2)
         at = tuple(sizes[axis] for axis in perm)
+    size = volume(end)
+    assert isinstance(size, int)
     return size * (total + _viewing(at, end))
+
+
+def _planned(shape: tuple[Dim, ...], steps: tuple[Step, ...], held: Form, wanted: Form) -> list[Planned]:
+    movement = _movement(shape, steps, held, wanted)
+    assert movement is not None
+    return planned(shape_in(shape, held), movement, shape_in(_shape(shape, steps), wanted))
+
+
+@lru_cache(maxsize=1 << 14)
+def _written(shape: tuple[Dim, ...], steps: tuple[Step, ...], held: Form, wanted: Form) -> tuple[Copy, ...]:
+    at, made = shape_in(shape, held), list[Copy]()
+    for sizes, perm in _planned(shape, steps, held, wanted):
+        if not only_units(at, sizes):
+            made.append((sizes, None))
+        made.append((sizes, perm))
+        at = tuple(sizes[axis] for axis in perm)
+    end = shape_in(_shape(shape, steps), wanted)
+    return tuple(made) if only_units(at, end) else (*made, (end, None))
+
+
+def tensors_written(route: Route, held: Form, wanted: Form) -> tuple[Copy, ...]:
+    """The reshapes and transposes of that way: each writes all elements, views of rows too."""
+    return _written(route.root.tensor.shape, route.steps, held, wanted)
 
 
 def _viewing(shape: Sequence[Dim], wanted: Sequence[Dim]) -> int:

@@ -1,35 +1,61 @@
-"""What an op takes in a form, beside bringing data to it; in the unit of ``forms.cost``."""
+"""What a choice pays for: bringing data to an op, and the op in its form; in the unit of ``forms.cost``."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from anec.dialects import mil
 from anec.ir.dims import Dim
 from anec.ir.graph import Op, Value
 from anec.ir.types import TensorType
-from anec.passes.ane_layout.forms import Form, Route, Step, cost, places
+from anec.passes.ane_layout.forms import Form, Route, Step, cost, places, tensors_written
 from anec.passes.ane_layout.transfer import Moving
 from anec.passes.lower_to_mil.permutation import volume
 
 
-def price(op: Op, how: Moving, form: Form) -> int:
-    """What ``op`` takes in ``form``.
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What things cost.
+
+    Args:
+        copies: what each element that a transpose or reshape writes costs besides.
+    """
+
+    copies: int = 0
+
+    def moving(self, route: Route, held: Form, wanted: Form) -> int:
+        """What bringing the root, held in one form, to a use that wants another takes."""
+        found = cost(route, held, wanted)
+        return found + self.copies * size_of(route.root) * len(tensors_written(route, held, wanted))
+
+    def working(self, op: Op, how: Moving, form: Form) -> int:
+        """What ``op`` takes in ``form``."""
+        if form is Form.WRITTEN or how.keeps_rank:
+            return _price(op, how, form)
+        dropped = sum(self.moving(squeezed(op, result), form, form) for result in op.results)
+        return _price(op, how, form) + dropped
+
+
+PRICED = Prices()
+
+
+def _price(op: Op, how: Moving, form: Form) -> int:
+    """What ``op`` takes in ``form``, beside moving data.
 
     A product with a constant that stays as it is written is split into less efficient ops and may fall
     back (rule A20): that is worth one and a half transposes of its smaller end, so that a block of two
     turns, and a head onto a large vocabulary does not. A convolution of single rows has a last axis of
     one element (rule A06), which takes a third of that. A norm or softmax over the last axis cannot be
-    divided along that (rule A23). Axes that are dropped take a view or a move.
+    divided along that (rule A23).
     """
     if op.defn is mil.linear or op.defn is mil.matmul:
-        smaller = min(_size(op.results[0]), _size(op.value("x")))
+        smaller = min(size_of(op.results[0]), size_of(op.value("x")))
         single = form is Form.CHANNELS_FIRST and how.rank == 2
         return 3 * smaller if form is Form.WRITTEN else smaller if single else 0
     if form is Form.WRITTEN:
         return _along_rows(op, range(how.rank), how.rank - 1)
-    dropped = 0 if how.keeps_rank else sum(cost(squeezed(op, result), form, form) for result in op.results)
-    return dropped + _along_rows(op, places(form, how.rank), 3)
+    return _along_rows(op, places(form, how.rank), 3)
 
 
 def _along_rows(op: Op, stand: Sequence[int], last: int) -> int:
@@ -38,10 +64,11 @@ def _along_rows(op: Op, stand: Sequence[int], last: int) -> int:
         return 0
     axes = op.attr("axes" if op.defn is mil.layer_norm else "axis")
     given: Sequence[object] = axes if isinstance(axes, tuple) else (axes,)
-    return _size(op.results[0]) if any(isinstance(axis, int) and stand[axis] == last for axis in given) else 0
+    return size_of(op.results[0]) if any(isinstance(axis, int) and stand[axis] == last for axis in given) else 0
 
 
-def _size(value: Value) -> int:
+def size_of(value: Value) -> int:
+    """The number of elements."""
     size = volume(value.tensor.shape)
     assert isinstance(size, int)
     return size

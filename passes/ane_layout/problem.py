@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from anec.ir.graph import Graph, Op, Value
 from anec.ir.opdef import LayoutKind
-from anec.passes.ane_layout.forms import Form, Route, cost, extended, is_movement
+from anec.passes.ane_layout.forms import Form, Route, extended, is_movement
+from anec.passes.ane_layout.prices import PRICED, Prices
 from anec.passes.ane_layout.transfer import Moving, moving
 
 
@@ -16,6 +17,8 @@ class Problem:
     """What there is to decide.
 
     Args:
+        graph: the function.
+        prices: what things cost.
         movable: the ops that can work in another form.
         form: which one each of them would take.
         routes: the route to each value.
@@ -24,6 +27,8 @@ class Problem:
         other: for each value, the rank it is broadcast to and the form, the ops that may use it so.
     """
 
+    graph: Graph
+    prices: Prices = PRICED
     movable: dict[Op, Moving] = field(default_factory=dict)
     form: dict[Op, Form] = field(default_factory=dict)
     routes: dict[Value, Route] = field(default_factory=dict)
@@ -32,9 +37,9 @@ class Problem:
     other: dict[tuple[Value, int, Form], list[Op]] = field(default_factory=dict)
 
     @staticmethod
-    def of(graph: Graph) -> Problem:
+    def of(graph: Graph, prices: Prices = PRICED) -> Problem:
         """The problem a function poses."""
-        found = Problem()
+        found = Problem(graph, prices)
         found.routes.update({value: Route(value) for value in graph.inputs})
         for op in graph.ops():
             if op.is_constant or found._is_step(op):
@@ -119,20 +124,20 @@ class Problem:
         return list(groups.values())
 
     def _price(self, members: list[Op], reached: list[Value], form: Form) -> int:
-        """What moving data into and out of a component takes, each neighbour being as near as it can."""
+        """What a component takes, and moving data into and out of it, each neighbour being as near as it can."""
         inside = set(members)
-        total = 0
+        total = sum(self.prices.working(op, self.movable[op], form) for op in members)
         for op in members:
             for value in used(op):
                 route = self.routes[value].broadcast(self.movable[op].rank)
                 maker = self.maker(route)
                 if maker not in inside:
                     held = self.movable[maker].forms if maker else ()
-                    total += min(cost(route, at, form) for at in (Form.WRITTEN, *held))
+                    total += min(self.prices.moving(route, at, form) for at in (Form.WRITTEN, *held))
         for value in reached:
             for user in self.written[value]:
                 if user not in inside:
-                    total += min(cost(self.routes[value], form, at) for at in self._wanted(user, value))
+                    total += min(self.prices.moving(self.routes[value], form, at) for at in self._wanted(user, value))
         return total
 
     def _wanted(self, user: Op | None, value: Value) -> tuple[Form, ...]:

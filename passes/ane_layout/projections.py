@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import accumulate
+from math import inf
 
 from anec.dialects import mil
 from anec.ir.dims import Dim
@@ -51,7 +52,7 @@ def slice_before_movement(op: Op) -> Value:
     if part.outside or not isinstance(inner, int):
         reject("what it takes does not stand together")
     held = sliced(route.root, part.at, start * inner, stop * inner)
-    return moved(held, part.cut(start, stop), op.results[0].tensor.shape)
+    return moved(held, part.cut(stop - start), op.results[0].tensor.shape)
 
 
 def _route(value: Value) -> Route:
@@ -67,8 +68,8 @@ def _route(value: Value) -> Route:
     return route
 
 
-def cut_of(op: Op) -> tuple[int, int, int] | None:
-    """The one axis that a slice cuts, where it starts and where it stops; None for another slice.
+def _taken_by(op: Op) -> tuple[int, range] | None:
+    """The one axis that a slice cuts, and what it takes of it, in rising steps; None for another slice.
 
     Raises:
         Reject: the bounds are not known, or the operand is symbolic.
@@ -84,7 +85,17 @@ def cut_of(op: Op) -> tuple[int, int, int] | None:
     if len(found) != 1:
         return None
     axis, taken = found[0]
-    return (axis, taken.start, taken.stop) if taken and taken.step == 1 else None
+    return (axis, taken) if taken else None
+
+
+def cut_of(op: Op) -> tuple[int, int, int] | None:
+    """The one axis that a slice cuts, where it starts and where it stops; None for another slice, and for one by steps.
+
+    Raises:
+        Reject: the bounds are not known, or the operand is symbolic.
+    """
+    found = _taken_by(op)
+    return (found[0], found[1].start, found[1].stop) if found is not None and found[1].step == 1 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +144,10 @@ class Part:
                 return Part(movement, numbers[0], at, outside, inside)
         return reject("what it takes does not stand together")
 
-    def cut(self, start: int, stop: int) -> Movement:
+    def cut(self, size: int) -> Movement:
         """The movement of what is left of the part."""
         sizes = list(self.movement.parts)
-        sizes[self.number] = stop - start
+        sizes[self.number] = size
         return Movement(tuple(sizes), self.movement.axes)
 
 
@@ -163,7 +174,7 @@ def split_projections(op: Op, whole: Value) -> list[Value]:
     assert linear is not None
     if not only_use(whole) or op.attr("axis") not in (-1, whole.rank - 1):
         reject("it is no split of channels, or the projection has other users")
-    return [_channels(linear, start, stop) for _, start, stop in _cuts(op) or ()]
+    return [_channels(linear, taken.start, taken.stop) for _, taken in _cuts(op) or ()]
 
 
 def _channels(linear: Op, start: int, stop: int) -> Value:
@@ -180,70 +191,107 @@ def _takes_channels(user: Op, whole: Value) -> bool:
     return cut is not None and cut[0] == whole.rank - 1
 
 
-behind = any_of(mil.reshape(var("seen"), rest), mil.transpose(var("seen"), rest))
-
-
-@rewrite(any_of(mil.slice_by_index(behind, rest), mil.split(behind, rest)))
+@rewrite(any_of(mil.slice_by_index(var("x"), rest), mil.split(var("x"), rest)))
 def split_interleaved(op: Op) -> list[Value]:
-    """What lies in channels head by head is one linear, or conv, a slice, of the weight's rows head by head.
+    """What lies in channels head by head, or every second, is one linear, or conv, a slice, of the weight's rows.
 
     %x: f32[1,77,16], %w: f32[48,16] weight
     %1 = mil.linear(%x, %w)
     %2 = mil.reshape(%1, [1, 77, 2, 24])
     %y = mil.slice_by_index(%2, [0, 0, 0, 8], [1, 77, 2, 16])
         ->
-    %3 = mil.reshape(%w, [2, 24, 16])
-    %4 = mil.slice_by_index(%3, [0, 8, 0], [2, 16, 16])
-    %5 = mil.reshape(%4, [16, 16])
-    %6 = mil.linear(%x, %5)
-    %y = mil.reshape(%6, [1, 77, 2, 8])
+    %1 = mil.reshape(%w, [2, 24, 16])
+    %2 = mil.slice_by_index(%1, [0, 8, 0], [0, 16, 0]) {begin_mask=[true, false, true],
+                                                        end_mask=[true, false, true]}
+    %3 = mil.reshape(%2, [16, 16])
+    %4 = mil.linear(%x, %3)
+    %y = mil.reshape(%4, [1, 77, 2, 8])
     """
     route = _route(op.value("x"))
-    maker = route.root.op
-    if maker is None or maker.defn not in (mil.linear, mil.conv) or maker.attrs.get("groups", 1) not in (None, 1):
-        reject("it is no part of a linear")
-    weight, bias = maker.value("weight"), maker.operand("bias")
     cuts = _cuts(op)
-    if not weight.is_constant or cuts is None or not _is_only_cut(route.root):
-        reject("the linear has other users")
+    maker, channels = route.root.op, route.root.rank - 1
+    if maker is None or cuts is None:
+        reject("it is no slice of one axis, or of an input")
+    weight, bias = _weight(maker), maker.operand("bias") if "bias" in maker.defn.by_name else None
+    if maker.defn is mil.conv:
+        channels = 1
     part = Part.of(route, cuts[0][0])
-    if part.at != (1 if maker.defn is mil.conv else route.root.rank - 1) or not part.outside:
+    if part.at != channels or not (part.outside or any(taken.step > 1 for _, taken in cuts)):
         reject("what it takes does not lie in the channels, or stands together there")
+    if _cut_from(route.root, channels) > _size(route.root):
+        reject("the linear has other users, or its slices overlap")
     made: list[Value] = []
-    for result, (_, start, stop) in zip(op.results, cuts, strict=True):
-        changes = {"bias": _rows(bias, part, start, stop)} if isinstance(bias, Value) else {}
-        one = rebuild(maker, weight=_rows(weight, part, start, stop), **changes)
-        made.append(moved(one, part.cut(start, stop), result.tensor.shape))
+    for result, (_, taken) in zip(op.results, cuts, strict=True):
+        rows = _rows(weight, part, taken)
+        if maker.defn is mil.matmul:
+            one = rebuild(maker, y=rows, transpose_y=True)
+        else:
+            one = rebuild(maker, weight=rows, **({"bias": _rows(bias, part, taken)} if isinstance(bias, Value) else {}))
+        made.append(moved(one, part.cut(len(taken)), result.tensor.shape))
     return made
 
 
-def _cuts(op: Op) -> list[tuple[int, int, int]] | None:
-    """For each result, the one axis that is cut, where it starts and where it stops."""
+def _weight(maker: Op) -> Value:
+    """The constant matrix, or kernel, of a product, channels in front.
+
+    Raises:
+        Reject: it is another op, or has none.
+    """
+    if maker.defn is mil.matmul:
+        matrix = maker.operand("y")
+        if isinstance(matrix, Value) and matrix.is_constant and matrix.rank == 2 and maker.value("x").rank > 1:
+            return matrix if maker.attr("transpose_y") else mil.transpose(matrix, perm=(1, 0))
+    elif maker.defn in (mil.linear, mil.conv) and maker.attrs.get("groups", 1) in (None, 1):
+        weight = maker.value("weight")
+        if weight.is_constant:
+            return weight
+    return reject("it is no part of a product with a constant")
+
+
+def _cuts(op: Op) -> list[tuple[int, range]] | None:
+    """For each result, the one axis that is cut, and what is taken of it."""
     if op.defn is mil.slice_by_index:
-        cut = cut_of(op)
+        cut = _taken_by(op)
         return None if cut is None else [cut]
     axis = op.attr("axis")
     assert isinstance(axis, int)
     axis %= op.value("x").rank
     stops = list(accumulate(result.shape[axis] for result in op.results))
-    return [(axis, start, stop) for start, stop in zip([0, *stops], stops, strict=False)]
+    return [(axis, range(start, stop)) for start, stop in zip([0, *stops], stops, strict=False)]
 
 
-def _is_only_cut(value: Value) -> bool:
-    """Whether all that is used of a value, through views and permutes, is cut out of it."""
+def _cut_from(value: Value, channels: int) -> int | float:
+    """How many elements are cut out of the channels of a value, through views and permutes; inf if it has other uses.
+
+    Raises:
+        Reject: bounds are not known.
+    """
     if value.is_output:
-        return False
-    return all(
-        _is_only_cut(user.results[0]) if is_movement(user) else user.defn in (mil.slice_by_index, mil.split)
-        for user in value.users
-    )
+        return inf
+    total: int | float = 0
+    for user in value.users:
+        if is_movement(user):
+            total += _cut_from(user.results[0], channels)
+            continue
+        cuts = _cuts(user) if user.defn in (mil.slice_by_index, mil.split) else None
+        if cuts is None or Part.of(_route(value), cuts[0][0]).at != channels:
+            return inf
+        total += sum(map(_size, user.results))
+    return total
 
 
-def _rows(weight: Value, part: Part, start: int, stop: int) -> Value:
+def _size(value: Value) -> int:
+    size = volume(value.tensor.shape)
+    assert isinstance(size, int)
+    return size
+
+
+def _rows(weight: Value, part: Part, taken: range) -> Value:
     """The rows of a weight that make a slice of the channels."""
     sizes = (*part.outside, part.movement.parts[part.number], *part.inside)
-    rows = sliced(reshaped(weight, (*sizes, *weight.shape[1:])), len(part.outside), start, stop)
-    return reshaped(rows, (volume((*part.outside, stop - start, *part.inside)), *weight.shape[1:]))
+    whole = reshaped(weight, (*sizes, *weight.shape[1:]))
+    rows = sliced(whole, len(part.outside), taken.start, taken.stop, taken.step)
+    return reshaped(rows, (volume((*part.outside, len(taken), *part.inside)), *weight.shape[1:]))
 
 
 RULES: list[Rule] = [slice_before_movement, split_projection, split_projections, split_interleaved]

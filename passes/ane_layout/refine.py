@@ -14,8 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from anec.ir.graph import Op, Value
-from anec.passes.ane_layout.forms import Form, cost
-from anec.passes.ane_layout.prices import price
+from anec.passes.ane_layout.forms import Form
 from anec.passes.ane_layout.problem import Problem, used
 
 _SWEEPS = 4
@@ -86,7 +85,7 @@ class _Choice:
     def _of_op(self, op: Op) -> int:
         key = (op, self.form[op])
         if key not in self.prices:
-            self.prices[key] = price(op, self.problem.movable[op], self.form[op])
+            self.prices[key] = self.problem.prices.working(op, self.problem.movable[op], self.form[op])
         return self.prices[key]
 
     def _of_value(self, value: Value) -> int:
@@ -102,5 +101,5 @@ class _Choice:
     def _cost(self, value: Value, rank: int, held: Form, wanted: Form) -> int:
         key = (value, rank, held, wanted)
         if key not in self.costs:
-            self.costs[key] = cost(self.problem.routes[value].broadcast(rank), held, wanted)
+            self.costs[key] = self.problem.prices.moving(self.problem.routes[value].broadcast(rank), held, wanted)
         return self.costs[key]

@@ -20,8 +20,10 @@ from anec.ir.graph import Graph
 from anec.passes.ane_legalize import (
     arithmetic,
     axes,
+    computed_weights,
     convolutions,
     copies,
+    frames,
     islands,
     lookups,
     ranks,
@@ -48,6 +50,8 @@ class AneLegalize(Pass):
     rules = (
         *axes.RULES,
         *volumes.RULES,
+        *frames.RULES,
+        *computed_weights.RULES,
         *convolutions.RULES,
         *transposed.RULES,
         *rows.RULES,

@@ -88,11 +88,16 @@ def split_outputs(op: Op, opts: AneLegalize, x: Value) -> Value:
 
     %x: f32[1,8,1,4], %w: f32[70000,8,1,1] weight, %b: f32[70000] weight
     %y = mil.conv(%x, %w, %b)
-        ->     %1 = mil.slice_by_index(%w, [0, 0, 0, 0], [35008, 0, 0, 0]) {begin_mask=[false, true, true, true],
-                                                                            end_mask=[false, true, true, true]}
-               %2 = mil.slice_by_index(%b, [0], [35008])
-               %3 = mil.conv(%x, %1, %2)
-               ...
+        ->
+    %1 = mil.slice_by_index(%w, [0, 0, 0, 0], [35008, 0, 0, 0]) {begin_mask=[false, true, true, true],
+                                                                 end_mask=[false, true, true, true]}
+    %2 = mil.slice_by_index(%b, [0], [35008]) {begin_mask=[false], end_mask=[false]}
+    %3 = mil.conv(%x, %1, %2)
+    %4 = mil.slice_by_index(%w, [35008, 0, 0, 0], [70000, 0, 0, 0]) {begin_mask=[false, true, true, true],
+                                                                     end_mask=[false, true, true, true]}
+    %5 = mil.slice_by_index(%b, [35008], [70000]) {begin_mask=[false], end_mask=[false]}
+    %6 = mil.conv(%x, %4, %5)
+    %y = mil.concat([%3, %6]) {axis=1}
     """
     result = op.results[0]
     if not x.tensor.is_static or not result.tensor.is_static:
@@ -134,10 +139,16 @@ def split_move(op: Op, opts: AneLegalize, x: Value) -> Value:
     %x: f32[1,8,1,4], %w: f32[20000,8,1,1] weight
     %1 = mil.conv(%x, %w)
     %y = mil.transpose(%1) {perm=[0, 3, 2, 1]}
-        ->     %2 = mil.slice_by_index(%w, [0, 0, 0, 0], [10000, 0, 0, 0]) {begin_mask=[false, true, true, true],
-                                                                            end_mask=[false, true, true, true]}
-               %3 = mil.transpose(mil.conv(%x, %2)) {perm=[0, 3, 2, 1]}
-               ...
+        ->
+    %1 = mil.slice_by_index(%w, [0, 0, 0, 0], [10000, 0, 0, 0]) {begin_mask=[false, true, true, true],
+                                                                 end_mask=[false, true, true, true]}
+    %2 = mil.conv(%x, %1)
+    %3 = mil.slice_by_index(%w, [10000, 0, 0, 0], [20000, 0, 0, 0]) {begin_mask=[false, true, true, true],
+                                                                     end_mask=[false, true, true, true]}
+    %4 = mil.conv(%x, %3)
+    %5 = mil.transpose(%2) {perm=[0, 3, 2, 1]}
+    %6 = mil.transpose(%4) {perm=[0, 3, 2, 1]}
+    %y = mil.concat([%5, %6]) {axis=3}
     """
     limits, result = opts.limits, op.results[0]
     if not x.tensor.is_static or not result.tensor.is_static:

@@ -1,18 +1,19 @@
 """Strides, kernels and dilations beyond the tables.
 
-    %x: f32[1,3,56,56], %w: f32[32,3,14,14] weight, %b: f32[32] weight
-    %y = mil.conv(%x, %w, %b) {strides=[14, 14]}
+    %x: f32[1,3,64,64], %w: f32[32,3,16,16] weight, %b: f32[32] weight
+    %y = mil.conv(%x, %w, %b) {strides=[16, 16]}
         ->
-    %1 = mil.reshape(%x, [3, 4, 14, 4, 14])
-    %2 = mil.transpose(%1) {perm=[0, 2, 4, 1, 3]}
-    %3 = mil.reshape(%2, [1, 588, 4, 4])
-    %4 = mil.reshape(%w, [32, 588, 1, 1])
-    %y = mil.conv(%3, %4, %b) {pad_type="valid"}
+    %1 = mil.space_to_depth(%x) {block_size=4}
+    %2 = mil.space_to_depth(%1) {block_size=4}
+    %3 = mil.space_to_depth(%w) {block_size=4}
+    %4 = mil.space_to_depth(%3) {block_size=4}
+    %y = mil.conv(%2, %4, %b) {pad_type="valid"}
 
 A patch embedding is a product of blocks; so is any window that steps: with stride s a kernel of k is
 one of k / s, rounded up, over blocks of s. Blocks of 16 by 16 become channels by two shuffles of 4,
-which the hardware has. Kernels that are too wide are cut into pieces whose results are added, large
-dilations into single taps. Weights are rearranged as constants.
+which the hardware has; those that no shuffles fit are widened first (``widened.py``). Kernels that are
+too wide are cut into pieces whose results are added, large dilations into single taps. Weights are
+rearranged as constants.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from anec.ane.limits import Limits
 from anec.dialects import mil
 from anec.ir.graph import Op, Value
 from anec.passes.ane_legalize.rows import folded
+from anec.passes.ane_legalize.widened import Widening
 from anec.passes.ane_legalize.windows import (
     Convolution,
     breaks,
@@ -74,11 +76,14 @@ def stride_to_channels(op: Op, opts: AneLegalize) -> Value:
 
     %x: f32[1,4,1,640], %w: f32[8,4,1,10] weight
     %y = mil.conv(%x, %w) {strides=[1, 5]}
-        ->     %1 = mil.reshape(%x, [4, 1, 128, 5])
-               %2 = mil.transpose(%1) {perm=[0, 3, 1, 2]}
-               %3 = mil.reshape(%2, [1, 20, 1, 128])
-               %4 = mil.transpose(mil.reshape(%w, [32, 1, 2, 5])) {perm=[0, 3, 1, 2]}
-               %y = mil.conv(%3, mil.reshape(%4, [8, 20, 1, 2])) {pad_type="valid"}
+        ->
+    %1 = mil.reshape(%x, [4, 1, 128, 5])
+    %2 = mil.transpose(%1) {perm=[0, 3, 1, 2]}
+    %3 = mil.reshape(%2, [1, 20, 1, 128])
+    %4 = mil.reshape(%w, [32, 1, 2, 5])
+    %5 = mil.transpose(%4) {perm=[0, 3, 1, 2]}
+    %6 = mil.reshape(%5, [8, 20, 1, 2])
+    %y = mil.conv(%3, %6)
     """
     given = op.attr("strides")
     if not isinstance(given, tuple) or all(step == 1 for step in given) or len(given) > 2:
@@ -110,10 +115,13 @@ def stride_to_channels(op: Op, opts: AneLegalize) -> Value:
     x = padded(found.x, [(0, 0), (0, 0), *outer], 0.0)
     missing = [(0, tap * few - k) for tap, few, k in zip(taps, kept, kernel, strict=True)]
     weight = padded(found.weight, [(0, 0), (0, 0), *missing], 0.0)
-    factors = shuffles(strides) if kept == strides and found.groups == 1 else None
-    if factors is not None:
+    whole = kept == strides and found.groups == 1
+    factors, widening = shuffles(strides), Widening.of(x, strides, limits)
+    if whole and factors is not None:
         # The weight's channels take the same way as the operand's.
         x, weight = shuffled(x, factors), shuffled(weight, factors)
+    elif whole and widening is not None:
+        x, weight = widening.of_operand(x), widening.of_weight(weight)
     else:
         x, weight = to_channels(x, strides, kept), to_channels(weight, kept)
     inner = [pair if s == 1 else (0, 0) for s, pair in zip(strides, found.pads, strict=True)]
@@ -126,9 +134,11 @@ def dilation_to_rows(op: Op, opts: AneLegalize) -> Value:
 
     %x: f32[1,4,1,640], %w: f32[8,4,1,3] weight
     %y = mil.conv(%x, %w) {dilations=[1, 64]}
-        ->     %1 = mil.reshape(%x, [1, 4, 10, 64])
-               %2 = mil.conv(%1, mil.reshape(%w, [8, 4, 3, 1])) {pad_type="valid"}
-               %y = mil.reshape(%2, [1, 8, 1, 512])
+        ->
+    %1 = mil.reshape(%w, [8, 4, 3, 1])
+    %2 = mil.reshape(%x, [1, 4, 10, 64])
+    %3 = mil.conv(%2, %1)
+    %y = mil.reshape(%3, [1, 8, 1, 512])
     """
     found = _short(convolution(op), opts.limits)
     kernel, (*_, step) = found.window.kernel, found.window.dilation
@@ -156,11 +166,16 @@ def split_kernel(op: Op, opts: AneLegalize) -> Value:
 
     %x: f32[1,4,64,64], %w: f32[8,4,1,15] weight, %b: f32[8] weight
     %y = mil.conv(%x, %w, %b) {pad_type="custom", pad=[0, 0, 7, 7]}
-        ->     %1 = mil.slice_by_index(%w, [0, 0, 0, 0], [0, 0, 0, 8]) {begin_mask=[true, true, true, false],
-                                                                        end_mask=[true, true, true, false]}
-               %2 = mil.slice_by_index(%x, [0, 0, 0, 0], [0, 0, 0, -1]) {begin_mask=[true, true, true, true],
-                                                                         end_mask=[true, true, true, false]}
-               ...
+        ->
+    %1 = mil.slice_by_index(%w, [0, 0, 0, 0], [0, 0, 0, 8]) {begin_mask=[true, true, true, false],
+                                                             end_mask=[true, true, true, false]}
+    %2 = mil.conv(%x, %1, %b) {pad_type="custom", pad=[0, 0, 7, 0]}
+    %3 = mil.slice_by_index(%w, [0, 0, 0, 8], [0, 0, 0, 15]) {begin_mask=[true, true, true, false],
+                                                              end_mask=[true, true, true, false]}
+    %4 = mil.slice_by_index(%x, [0, 0, 0, 1], [0, 0, 0, 0]) {begin_mask=[true, true, true, false],
+                                                             end_mask=[true, true, true, true]}
+    %5 = mil.conv(%4, %3) {pad_type="custom", pad=[0, 0, 0, 7]}
+    %y = mil.add(%2, %5)
     """
     limits = opts.limits
     found = _short(convolution(op), limits)

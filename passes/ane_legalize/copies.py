@@ -65,15 +65,18 @@ def pad(op: Op, opts: AneLegalize, x: Value) -> Value:
     """An axis is joined with constants; with its own entries where the mode says so.
 
     %x: f32[1,2,8,8]
-    %y = mil.pad(%x, [0, 2, 0, 0]) {mode="constant", constant_val=0.5}
-        ->     %1 = mil.fill([1, 2, 8, 8]) {value=0.5}
-               %y = mil.concat([%x, %1]) {axis=1}
+    %y = mil.pad(%x, [0, 2, 0, 0, 0, 0]) {mode="constant", constant_val=0.5}
+        ->
+    %1 = mil.fill([1, 2, 8, 8]) {value=0.5}
+    %y = mil.concat([%x, %1]) {axis=1}
 
     %x: f32[1,1,8]
     %y = mil.pad(%x, [2, 0]) {mode="reflect"}
-        ->     %1 = mil.slice_by_index(%x, [0, 0, 1], [0, 0, 3]) {begin_mask=[true, true, false], end_mask=...}
-               %2 = mil.reverse(%1) {axes=[2]}
-               %y = mil.concat([%2, %x]) {axis=2}
+        ->
+    %1 = mil.slice_by_index(%x, [0, 0, 1], [0, 0, 3]) {begin_mask=[true, true, false],
+                                                       end_mask=[true, true, false]}
+    %2 = mil.reverse(%1) {axes=[2]}
+    %y = mil.concat([%2, %x]) {axis=2}
     """
     if not x.tensor.is_static or not x.tensor.dtype.is_float:
         reject(f"%{x.name} is {x.tensor}")

@@ -71,14 +71,16 @@ def numbers_of_condition(op: Op, ctx: Context, condition: Value) -> Value:
 def choice(op: Op, ctx: Context, condition: Value, a: Operand, b: Operand) -> Value:
     """A choice between finite numbers: each times 1 where it is chosen, and times 0 elsewhere.
 
-    %x: f32[2,8], %z: f32[2,8]
+    %z: f32[2,8]
     %1 = mil.less(%x, 0.5)
     %2 = mil.tanh(%z)
-    %y = mil.select(%1, %2, 0.0)     ->     %1 = mil.sub(0.5, %x)
-                                            %2 = mil.sign(%1)
-                                            %3 = mil.relu(%2)
-                                            %4 = mil.tanh(%z)
-                                            %y = mil.mul(%4, %3)
+    %y = mil.select(%1, %2, 0.0)
+        ->
+    %1 = mil.tanh(%z)
+    %2 = mil.sub(0.5, %x)
+    %3 = mil.sign(%2)
+    %4 = mil.relu(%3)
+    %y = mil.mul(%1, %4)
     """
     dtype = op.result.tensor.dtype
     if not dtype.is_float:

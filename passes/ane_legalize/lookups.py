@@ -48,9 +48,12 @@ def lookup(op: Op, ctx: Context, opts: AneLegalize, x: Value) -> Value:
     """Up to eleven runs of places are slices, others a product with one-hot rows.
 
     %x: f32[1,4,8,8]
-    %y = mil.gather(%x, [2, 0, 3, 1, 2, 0, ...]) {axis=1}
-        ->     %1 = mil.one_hot([2, 0, 3, 1, 2, 0, ...], 4) {on_value=1.0, off_value=0.0}
-               %y = mil.conv(%x, mil.expand_dims(%1) {axes=[2, 3]})
+    %y = mil.gather(%x, [0, 2, 3, 1, 0, 2, 3, 1, 0, 2, 3, 1, 0, 2, 3, 1, 0, 2, 3, 1, 0, 2, 3, 1]) {axis=1}
+        ->
+    %places = weight "places" : i32[24]
+    %1 = mil.one_hot(%places, 4) {on_value=1.0, off_value=0.0}
+    %2 = mil.expand_dims(%1) {axes=[2, 3]}
+    %y = mil.conv(%x, %2)
     """
     _check(x)
     indices = _indices(op, ctx)
@@ -80,12 +83,15 @@ def lookup_along_axis(op: Op, ctx: Context, opts: AneLegalize, x: Value) -> Valu
 
     %x: f32[2,5]
     %y = mil.gather_along_axis(%x, [[2, 3, 4], [1, 2, 3]]) {axis=1}
-        ->     %1 = mil.expand_dims(%x) {axes=[0]}
-               %2 = mil.reshape(%1, [1, 5, 2])
-               %3 = mil.slice_by_index(%2, [0, 1, 0], [0, 0, 0])      the first two numbers are left out
-               %4 = mil.reshape(%3, [1, 2, 4])
-               %5 = mil.slice_by_index(%4, [0, 0, 0], [0, 0, 3])      the first three of each line
-               %y = mil.squeeze(%5) {axes=[0]}
+        ->
+    %1 = mil.expand_dims(%x) {axes=[0]}
+    %2 = mil.reshape(%1, [1, 5, 2])
+    %3 = mil.slice_by_index(%2, [0, 1, 0], [0, 0, 0]) {begin_mask=[true, false, true],
+                                                       end_mask=[true, true, true]}
+    %4 = mil.reshape(%3, [1, 2, 4])
+    %5 = mil.slice_by_index(%4, [0, 0, 0], [0, 0, 3]) {begin_mask=[true, true, false],
+                                                       end_mask=[true, true, false]}
+    %y = mil.squeeze(%5) {axes=[0]}
 
     Relative positions are looked up so: entry [q, k] is at the place of k - q. All differences are looked up in every
     line, and a shear takes from each what belongs to it: laid out one entry longer, and read from the second line on,

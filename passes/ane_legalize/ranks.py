@@ -83,8 +83,11 @@ def product_in_four_axes(op: Op, opts: AneLegalize) -> Value:
 
     %x: f32[2,4,3,16,8], %y: f32[2,4,1,8,16]
     %z = mil.matmul(%x, %y)
-        ->     %1 = mil.matmul(mil.reshape(%x, [8, 3, 16, 8]), mil.reshape(%y, [8, 1, 8, 16]))
-               %z = mil.reshape(%1, [2, 4, 3, 16, 16])
+        ->
+    %1 = mil.reshape(%x, [8, 3, 16, 8])
+    %2 = mil.reshape(%y, [8, 1, 8, 16])
+    %3 = mil.matmul(%1, %2)
+    %z = mil.reshape(%3, [2, 4, 3, 16, 16])
     """
     if breaks(op, opts.limits, "B24") is None:
         reject("its operands have four axes at most")
@@ -100,8 +103,11 @@ def stretch_in_four_axes(op: Op, opts: AneLegalize) -> Value:
 
     %x: f32[1,4,3,16,8], %m: f32[1,1,3,16,8]
     %y = mil.add(%x, %m)
-        ->     %1 = mil.add(mil.squeeze(%x) {axes=[0]}, mil.squeeze(%m) {axes=[0]})
-               %y = mil.expand_dims(%1) {axes=[0]}
+        ->
+    %1 = mil.squeeze(%x) {axes=[0]}
+    %2 = mil.squeeze(%m) {axes=[1]}
+    %3 = mil.add(%1, %2)
+    %y = mil.expand_dims(%3) {axes=[0]}
     """
     result = op.results[0].tensor
     if result.rank != 5 or not result.is_static or breaks(op, opts.limits, "B32") is None:
@@ -118,8 +124,10 @@ def shuffle_as_transpose(op: Op, opts: AneLegalize, x: Value) -> Value:
 
     %x: f32[1,50,4,4]
     %y = mil.pixel_shuffle(%x) {upscale_factor=5}
-        ->     %1 = mil.transpose(mil.reshape(%x, [2, 5, 5, 4, 4])) {perm=[0, 3, 1, 4, 2]}
-               %y = mil.reshape(%1, [1, 2, 20, 20])
+        ->
+    %1 = mil.reshape(%x, [2, 5, 5, 4, 4])
+    %2 = mil.transpose(%1) {perm=[0, 3, 1, 4, 2]}
+    %y = mil.reshape(%2, [1, 2, 20, 20])
     """
     if not x.tensor.is_static or breaks(op, opts.limits, "B20") is None:
         reject("the factor is native")

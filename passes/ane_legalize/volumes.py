@@ -4,14 +4,14 @@
     %y = mil.conv(%x, %w) {pad_type="custom", pad=[0, 0, 1, 1, 1, 1]}
         ->
     %1 = mil.transpose(%x) {perm=[0, 2, 1, 3, 4]}
-    %2 = mil.slice_by_index(%1, [0, 0, 0, 0, 0], [0, 4, 0, 0, 0]) {begin_mask=[true, false, true, true, true],
-                                                                   end_mask=[true, false, true, true, true]}
-    %3 = mil.slice_by_index(%1, [0, 1, 0, 0, 0], [0, 5, 0, 0, 0]) {begin_mask=[true, false, true, true, true],
-                                                                   end_mask=[true, false, true, true, true]}
-    %4 = mil.slice_by_index(%1, [0, 2, 0, 0, 0], [0, 6, 0, 0, 0]) {begin_mask=[true, false, true, true, true],
-                                                                   end_mask=[true, false, true, true, true]}
-    %5 = mil.concat([%2, %3, %4]) {axis=2}
-    %6 = mil.squeeze(%5) {axes=[0]}
+    %2 = mil.squeeze(%1) {axes=[0]}
+    %3 = mil.slice_by_index(%2, [0, 0, 0, 0], [4, 0, 0, 0]) {begin_mask=[false, true, true, true],
+                                                             end_mask=[false, true, true, true]}
+    %4 = mil.slice_by_index(%2, [1, 0, 0, 0], [5, 0, 0, 0]) {begin_mask=[false, true, true, true],
+                                                             end_mask=[false, true, true, true]}
+    %5 = mil.slice_by_index(%2, [2, 0, 0, 0], [6, 0, 0, 0]) {begin_mask=[false, true, true, true],
+                                                             end_mask=[false, true, true, true]}
+    %6 = mil.concat([%3, %4, %5]) {axis=1}
     %7 = mil.transpose(%w) {perm=[0, 2, 1, 3, 4]}
     %8 = mil.reshape(%7, [8, 12, 3, 3])
     %9 = mil.conv(%6, %8) {pad_type="custom", pad=[1, 1, 1, 1]}
@@ -19,27 +19,25 @@
     %y = mil.transpose(%10) {perm=[0, 2, 1, 3, 4]}
 
 The slices that a kernel spans are the channels of one convolution, which adds them in a wide format;
-the depth is its batch. Rule B25v: convolutions over volumes are never lowered.
+the depth is its batch, also for what stands between two of them (``frames.py``). A kernel of one entry along another
+axis has that as its batch. Rule B25v: convolutions over volumes are never lowered.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from anec.dialects import mil
 from anec.ir.graph import Op, Value
-from anec.passes.ane_legalize.windows import breaks, convolution, window_of
+from anec.passes.ane_legalize.frames import DEEPEST, frames_of, taps
+from anec.passes.ane_legalize.windows import Ints, breaks, convolution, window_of
 from anec.passes.common import varying
-from anec.passes.lower_to_mil.movement import joined, reshaped, sliced
-from anec.passes.lower_to_mil.shared import filled
+from anec.passes.lower_to_mil.movement import joined, reshaped, sliced, transposed
 from anec.rewrite import Rule, reject, rest, rewrite
 
 if TYPE_CHECKING:
     from anec.passes.ane_legalize import AneLegalize
-
-# A deeper kernel would hold the volume as many times.
-_DEEPEST = 16
-_DEPTH_FIRST = (0, 2, 1, 3, 4)
 
 
 @rewrite(mil.conv(varying("x"), rest))
@@ -48,59 +46,56 @@ def volume_to_slices(op: Op, opts: AneLegalize) -> Value:
 
     %x: f32[2,4,6,8,8], %w: f32[8,4,1,3,3] weight
     %y = mil.conv(%x, %w)
-        ->     %1 = mil.reshape(mil.transpose(%x) {perm=[0, 2, 1, 3, 4]}, [12, 4, 8, 8])
-               %2 = mil.conv(%1, mil.squeeze(%w) {axes=[2]}) {pad_type="valid"}
-               %y = mil.transpose(mil.reshape(%2, [2, 6, 8, 6, 6])) {perm=[0, 2, 1, 3, 4]}
+        ->
+    %1 = mil.transpose(%x) {perm=[0, 2, 1, 3, 4]}
+    %2 = mil.reshape(%1, [12, 4, 8, 8])
+    %3 = mil.squeeze(%w) {axes=[2]}
+    %4 = mil.conv(%2, %3)
+    %5 = mil.reshape(%4, [2, 6, 8, 6, 6])
+    %y = mil.transpose(%5) {perm=[0, 2, 1, 3, 4]}
     """
     if breaks(op, opts.limits, "B25v") is None:
         reject("it is over no volume")
     found = convolution(op)
-    (depth, *kernel), (step, *stride), (apart, *dilation) = (
-        found.window.kernel, found.window.stride, found.window.dilation
-    )  # fmt: skip
-    if depth > _DEEPEST:
+    kernel = found.window.kernel
+    place = _framed(kernel)
+    within = [at for at in range(len(kernel)) if at != place]
+    depth, step, apart = kernel[place], found.window.stride[place], found.window.dilation[place]
+    if depth > DEEPEST:
         reject(f"the kernel is {depth} deep")
-    groups, (batch, channels, *_), count = found.groups, found.x.shape, found.counts[0]
+    count, (before, _), size = found.counts[place], found.pads[place], found.space[place]
     # Taps that meet the padding only do nothing.
-    (before, _), size = found.pads[0], found.x.shape[2]
-    taps = [tap for tap in range(depth) if -(count - 1) * step <= tap * apart - before < size]
-    if not taps:
+    kept = [tap for tap in range(depth) if -(count - 1) * step <= tap * apart - before < size]
+    if not kept:
         reject("the windows lie in the padding")
     weight = found.weight
-    if len(taps) < depth:
-        weight = sliced(weight, 2, taps[0], taps[-1] + 1)
-        if len(taps) != weight.shape[2]:
+    if len(kept) < depth:
+        weight = sliced(weight, 2 + place, kept[0], kept[-1] + 1)
+        if len(kept) != weight.shape[2 + place]:
             reject("taps that meet the padding lie between others")
-    first, last = taps[0] * apart - before, taps[-1] * apart - before + (count - 1) * step
-    x = _padded_depth(mil.transpose(found.x, perm=_DEPTH_FIRST), max(-first, 0), max(last - size + 1, 0))
-    starts = [tap * apart - before + max(-first, 0) for tap in taps]
-    parts = [_every(x, start, count, step) for start in starts]
-    space = x.shape[3:]
-    if groups > 1 and len(parts) > 1:
-        parts = [reshaped(part, (batch * count, groups, channels // groups, *space)) for part in parts]
-    frames = reshaped(joined(parts, 2), (batch * count, len(parts) * channels, *space))
-    rows, columns = weight.shape[:2]
-    if len(parts) > 1:
-        weight = mil.transpose(weight, perm=_DEPTH_FIRST)
-    weight = reshaped(weight, (rows, len(parts) * columns, *kernel))
-    made = found.again(frames, weight, window_of(kernel, stride, dilation), found.pads[1:])
-    return mil.transpose(reshaped(made, (batch, count, rows, *found.counts[1:])), perm=_DEPTH_FIRST)
+    frames = frames_of(found.x, 2 + place)
+    parts = taps(frames, [tap * apart - before for tap in kept], count, step)
+    joint = _beside(parts, interleaved=found.groups > 1)
+    # Groups take their channels side by side, so there the taps lie inside.
+    order = (1, 2 + place) if found.groups > 1 or len(parts) == 1 else (2 + place, 1)
+    weight = transposed(weight, (0, *order, *(2 + at for at in within)))
+    rows, columns = weight.shape[0], found.weight.shape[1]
+    weight = reshaped(weight, (rows, len(parts) * columns, *(kernel[at] for at in within)))
+    stride, dilation = ([sizes[at] for at in within] for sizes in (found.window.stride, found.window.dilation))
+    window = window_of([kernel[at] for at in within], stride, dilation)
+    return frames.of(found.again(joint, weight, window, [found.pads[at] for at in within])).volume
 
 
-def _every(x: Value, start: int, count: int, step: int) -> Value:
-    """``count`` slices of a volume, depth on axis 1."""
-    if start == 0 and step == 1 and count == x.shape[1]:
-        return x
-    return sliced(x, 1, start, start + (count - 1) * step + 1, step)
+def _beside(parts: Sequence[Value], *, interleaved: bool) -> Value:
+    if interleaved and len(parts) > 1:
+        return mil.concat(list(parts), axis=1, interleave=True)
+    return joined(parts, 1)
 
 
-def _padded_depth(x: Value, before: int, after: int) -> Value:
-    """Zeros on axis 1 by concat: pads reach height and width only (rule B26)."""
-
-    def zeros(amount: int) -> list[Value]:
-        return [filled((x.shape[0], amount, *x.shape[2:]), 0.0, x.tensor.dtype)] if amount else []
-
-    return joined([*zeros(before), x, *zeros(after)], 1)
+def _framed(kernel: Ints) -> int:
+    """The space axis along which frames lie: the depth, or the only one of a single entry."""
+    single = [at for at, size in enumerate(kernel) if size == 1]
+    return single[0] if len(single) == 1 else 0
 
 
 RULES: list[Rule] = [volume_to_slices]

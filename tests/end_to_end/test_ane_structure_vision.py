@@ -110,12 +110,38 @@ CASES: dict[str, Case] = {
             "LevitModel", "LevitConfig", image_size=64, hidden_sizes=[32, 48, 64], num_attention_heads=[2, 3, 4],
             depths=[1, 1, 1], key_dim=[8, 8, 8],
         ),
-        image=(3, 64, 64), transposes=4, reshapes=24,
+        image=(3, 64, 64), transposes=4, reshapes=7,
     ),
     "resnet": Case(resnet, image=(3, 64, 64)),
     "convnext": Case(
         lambda: hugging_face("ConvNextModel", "ConvNextConfig", hidden_sizes=[16, 24, 32, 48], depths=[1, 1, 2, 1]),
         image=(3, 64, 64),
+    ),
+    # Windows are parted and joined by three copies each, and a shift by slices; keys of four layers, the merge of
+    # patches, and the ends.
+    "swin": Case(
+        lambda: hugging_face(
+            "SwinModel", "SwinConfig", image_size=32, patch_size=2, embed_dim=16, depths=[2, 2], num_heads=[2, 4],
+            window_size=4,
+        ),
+        transposes=13, reshapes=23,
+    ),
+    # Queries are multiplied with a table for rows and one for columns, as batches of either; one layer has windows.
+    "sam": Case(
+        lambda: hugging_face(
+            "SamVisionModel", "SamVisionConfig", hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+            image_size=64, patch_size=8, window_size=3, global_attn_indexes=[1], mlp_dim=64, output_channels=16,
+            initializer_range=0.02,
+        ),
+        image=(3, 64, 64), transposes=13, reshapes=25, products=4,
+    ),
+    # Each of three stages parts an image into sequences, one for each place in a patch, and back; keys of nine layers.
+    "mobilevit": Case(
+        lambda: hugging_face(
+            "MobileViTModel", "MobileViTConfig", image_size=64, hidden_sizes=[16, 24, 32],
+            neck_hidden_sizes=[8, 8, 16, 16, 24, 24, 32], num_attention_heads=2, patch_size=2,
+        ),
+        image=(3, 64, 64), transposes=12, reshapes=13,
     ),
     # Its score maps are returned channels last.
     "craft": Case(craft, transposes=1),

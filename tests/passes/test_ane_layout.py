@@ -76,6 +76,7 @@ OPS: dict[str, Make] = {
     "reduce": lambda p, x: mil.reduce_mean(x, axes=(-1,), keep_dims=False),
     "argmax": lambda p, x: mil.reduce_argmax(x, axis=-1, keep_dims=True),
     "concat": lambda p, x: mil.concat([x, p.weight(*x.shape), mil.relu(x)], axis=-2),
+    "concat with a constant": lambda p, x: mil.concat([p.weight(*[1] * x.rank), mil.reduce_sum(x, keep_dims=True)], axis=-1),
     "split": lambda p, x: mil.split.many(x, num_splits=2, axis=-1),
     "uneven split": lambda p, x: mil.split.many(x, num_splits=2, split_sizes=(1, 3), axis=-1),
     "slice": lambda p, x: mil.slice_by_index(
@@ -139,7 +140,11 @@ def counts(module: Module) -> Counter[str]:
     return Counter(op.name.removeprefix("mil.") for op in module.main if not op.is_constant)
 
 
-def compiled(model: tnn.Module, *shape: int, passes: str = "default,ane-attention,ane,ane-layout") -> Counter[str]:
+# Small programs write no transposes of their own: what their ends take is let through.
+FREE = "default,ane-attention,ane{bounded=false},ane-layout"
+
+
+def compiled(model: tnn.Module, *shape: int, passes: str = FREE) -> Counter[str]:
     torch.manual_seed(0)
     x = torch.randn(*shape)
     for parameter in model.parameters():
@@ -308,9 +313,9 @@ def test_products_of_windows_of_five_axes_stay() -> None:
 def test_the_pass_is_exact_and_finds_rest() -> None:
     program = Program(2, 5, 4)
     module = program.returns(lambda x: mil.linear(mil.gelu(mil.linear(x, program.weight(8, 4))), program.weight(4, 8)))
-    run_pass(module, AneLayout())
+    run_pass(module, AneLayout(bounded=False))
     once = str(module)
-    run_pass(module, AneLayout())
+    run_pass(module, AneLayout(bounded=False))
     assert str(module) == once
 
 
@@ -365,7 +370,7 @@ def test_a_slice_behind_a_view_takes_the_same(name: str) -> None:
     module = program.returns(cut)
     before = program.numbers()
     x = before.pop("x")
-    fired = run_pass(module, AneLayout()).fired
+    fired = run_pass(module, AneLayout(bounded=False)).fired
     assert ("slice_before_movement" in fired) == (wanted is not None)
     after = evaluate(module, {"x": x}, precision=DOUBLE)
     for found, number in zip(after.values(), before.values(), strict=True):
@@ -396,7 +401,7 @@ def test_heads_of_a_conv_of_an_image_become_three() -> None:
     found = compiled(Heads(), 2, 12, 3, 5)
     assert found["conv"] == 4
     assert found["transpose"] == 1, "the keys"
-    assert found["reshape"] == 4, "into the sequence, for the keys on both sides of their transpose, and back"
+    assert found["reshape"] == 3, "into the sequence, for the keys, and back"
 
 
 def test_a_split_projection_becomes_three() -> None:

@@ -10,6 +10,7 @@ from ane.ane_programs import Maker, made
 from anec.dialects import mil
 from anec.ir.graph import Op, Value
 from anec.passes.ane_layout import AneLayout
+from anec.passes.ane_layout.decision import decided
 from anec.passes.ane_layout.forms import Form
 from anec.passes.ane_layout.report import report
 from anec.testing import run_pass
@@ -26,7 +27,7 @@ def test_one_transpose_for_all_users() -> None:
         return [mil.linear(y, m.w("f32[16,32]")) for y in inner]
 
     module = made(build)
-    found = report(module.main)
+    found = report(decided(module.main))
     entry, *ends = sorted(found.moves, key=lambda move: -len(move.users))
     assert (entry.value.name, entry.held, entry.wanted) == ("x", Form.WRITTEN, Form.CHANNELS_FIRST)
     assert names(entry.users) == ["mil.linear", "mil.linear"]
@@ -34,7 +35,7 @@ def test_one_transpose_for_all_users() -> None:
         (["end"], Form.CHANNELS_FIRST, Form.WRITTEN)
     ] * 2
     assert {move.price for move in found.moves} == {2 * 2 * 12 * 16}
-    run_pass(module, AneLayout())
+    run_pass(module, AneLayout(bounded=False))
     assert sum(op.name == "mil.transpose" for op in module.main) == 3
 
 
@@ -50,8 +51,8 @@ def transposed(m: Maker, x: Value) -> Value:
 @pytest.mark.parametrize("make", [residual, transposed])
 def test_every_move_becomes_one_transpose(make: Callable[[Maker, Value], Value]) -> None:
     module = made(lambda m: make(m, m.x("f32[2,12,16]")))
-    found = report(module.main)
-    run_pass(module, AneLayout())
+    found = report(decided(module.main))
+    run_pass(module, AneLayout(bounded=False))
     assert sum(op.name == "mil.transpose" for op in module.main) == len(found.moves)
     assert found.turned
 
@@ -71,4 +72,4 @@ REASONS = {
 @pytest.mark.parametrize("reason", REASONS)
 def test_why_an_op_has_one_form(reason: str) -> None:
     module = made(lambda m: REASONS[reason](m, m.x("f32[2,12,16]")))
-    assert reason in [why for _, why in report(module.main).fixed]
+    assert reason in [why for _, why in report(decided(module.main)).fixed]

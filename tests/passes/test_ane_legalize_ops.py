@@ -17,11 +17,11 @@ from anec.dialects import mil
 from anec.ir.graph import Op, Value
 from anec.ir.types import DType
 from anec.ir.weights import torch_dtype
-from anec.passes.ane_legalize import AneLegalize, arithmetic, copies, islands, lookups, tables
+from anec.passes.ane_legalize import AneLegalize, arithmetic, computed_weights, copies, islands, lookups, tables
 from anec.reference.evaluate import evaluate
 from anec.testing import assert_legal, module_of, run_pass, single_op
 
-RULES = {rule.name for module in (lookups, tables, copies, arithmetic, islands) for rule in module.RULES}
+RULES = {rule.name for module in (computed_weights, lookups, tables, copies, arithmetic, islands) for rule in module.RULES}
 CASES = [path for path in golden.cases("ane-legalize") if path.stem.split(".")[0] in RULES]
 
 
@@ -81,7 +81,18 @@ class Module(torch.nn.Module):
 
 
 _ORDER = torch.randperm(24, generator=torch.Generator().manual_seed(1)).tolist()
+def _dynamic(x: torch.Tensor) -> torch.Tensor:
+    """A kernel for each image of the batch, the batch in the groups; the same kernel spreads the result."""
+    batch, channels = x.shape[:2]
+    weight = torch.tanh(x[:, :, :3, :3]).unsqueeze(1) * torch.linspace(0.5, 1, 6).reshape(1, 6, 1, 1, 1)
+    rows = torch.conv2d(
+        x.reshape(1, -1, *x.shape[2:]), weight.reshape(-1, channels, 3, 3), stride=2, padding=1, groups=batch
+    )
+    return torch.conv_transpose2d(rows, weight.reshape(-1, channels, 3, 3), stride=2, groups=batch)
+
+
 FUNCTIONS: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], set[str]]] = {
+    "computed weights": (_dynamic, {"conv", "conv_transpose"}),
     "few channels": (lambda x: x[:, [0, 1, 5, 4, 2, 2]], {"gather"}),
     "many channels": (lambda x: x.repeat(1, 4, 1, 1)[:, _ORDER], {"gather"}),
     "columns": (lambda x: x[..., [0, 3, 1, 4, 2, 9, 0, 8, 1, 7, 3, 3, 2, 6, 0]], {"gather"}),

@@ -16,12 +16,12 @@ import golden
 from anec.ane import Device, predict
 from anec.dialects import mil
 from anec.ir.graph import Module, Value
-from anec.passes.ane_legalize import AneLegalize, axes, convolutions, ranks, rows, transposed, volumes
+from anec.passes.ane_legalize import AneLegalize, axes, convolutions, frames, ranks, rows, transposed, volumes
 from anec.reference.call import DOUBLE
 from anec.reference.evaluate import evaluate
 from anec.testing import assert_legal, assert_same_numbers, module_of, run_pass
 
-RULES = {rule.name for module in (axes, convolutions, ranks, rows, transposed, volumes) for rule in module.RULES}
+RULES = {rule.name for module in (axes, convolutions, frames, ranks, rows, transposed, volumes) for rule in module.RULES}
 GOLDEN = [path for path in golden.cases("ane-legalize") if path.stem.split(".")[0] in RULES]
 Build = Callable[..., Value]
 
@@ -89,6 +89,9 @@ CASES = [
     # -- strides
     Case("patches", "stride_to_channels", conv(strides=[14, 14]), [(2, 3, 42, 56), (16, 3, 14, 14), (16,)]),
     Case("a patch beside the image", "stride_to_channels", conv(strides=[16, 16]), [(1, 3, 39, 50), (8, 3, 16, 16)]),
+    Case("widened blocks", "stride_to_channels", conv(strides=[7, 7], pad=[3, 4, 0, 7]), [(2, 3, 27, 21), (8, 3, 7, 7), (8,)]),
+    Case("widened pairs", "stride_to_channels", conv(strides=[10, 10]), [(1, 4, 47, 30), (8, 4, 20, 20)]),
+    Case("blocks too many to widen", "stride_to_channels", conv(strides=[7, 7]), [(1, 1, 7, 7 * 300), (4, 1, 7, 7)]),
     Case("overlapping", "stride_to_channels", conv(strides=[4, 4], pad=[2, 2, 2, 2]), [(2, 3, 33, 30), (8, 3, 11, 11), (8,)]),
     Case("uneven padding", "stride_to_channels", conv(strides=[5, 5], pad=[3, 0, 1, 4]), [(1, 4, 23, 21), (8, 4, 7, 3)]),
     Case("groups", "stride_to_channels", conv(strides=[2, 2], pad=[4, 4, 4, 4], groups=3), [(2, 6, 17, 18), (9, 2, 9, 9), (9,)]),
@@ -124,6 +127,8 @@ CASES = [
     Case("dilated depth", "volume_to_slices", conv(pad=[2, 1, 0, 0, 0, 0], dilations=[2, 1, 1]), [(1, 4, 6, 5, 5), (6, 4, 3, 1, 1)]),
     Case("grouped depth", "volume_to_slices", conv(pad=[1, 1, 1, 1, 1, 1], groups=2), [(2, 4, 5, 6, 6), (6, 2, 3, 3, 3), (6,)]),
     Case("depthwise depth", "volume_to_slices", conv(pad=[1, 1, 1, 1, 1, 1], groups=4), [(1, 4, 5, 6, 6), (4, 1, 3, 3, 3)]),
+    Case("along the width", "volume_to_slices", conv(pad=[4, 4, 2, 2, 0, 0]), [(2, 1, 6, 5, 7), (4, 1, 9, 5, 1), (4,)]),
+    Case("along the height", "volume_to_slices", conv(strides=[1, 2, 1], groups=2), [(2, 4, 6, 5, 7), (6, 2, 3, 1, 3)]),
     Case("tubelets", "volume_to_slices", conv(strides=[2, 16, 16]), [(1, 3, 4, 32, 32), (8, 3, 2, 16, 16), (8,)], most=20),
     # -- outputs
     Case("linear", "split_outputs", lambda x, w, b: mil.linear(x, w, b), [(1, 3, 8), (50257, 8), (50257,)], left=frozenset({"concat"})),

@@ -28,7 +28,7 @@ def layouts(module: Module, passes: str = "default,ane", target: str = "iOS18") 
         UsageError: an unknown pass, or no ``ane-layout`` in the pipeline.
         AnecError: a pass failed, or a size is flexible.
     """
-    copy = clone(module)
+    copy, layout = clone(module), AneLayout()
     if any(op.defn.dialect != "mil" for op in module.ops()):
         copy.target = target
         steps = settings.build_pipeline(passes)
@@ -36,13 +36,15 @@ def layouts(module: Module, passes: str = "default,ane", target: str = "iOS18") 
         if len(before) == len(steps):
             raise UsageError(f"{passes!r} has no pass {AneLayout.name}", hint="--passes default,ane")
         Manager().run(copy, before)
+        step = steps[len(before)]
+        assert not isinstance(step, FixStep)
+        assert isinstance(step.pass_, AneLayout)
+        layout = step.pass_
     found: dict[str, Report] = {}
     for name, graph in copy.functions.items():
         if not all(result.tensor.is_static for op in graph.ops() for result in op.results):
             raise AnecError(
                 f"ane-layout leaves {name} as it is: a size is flexible", hint="compile one function for each size"
             )
-        # What the pass does before it decides.
-        Context(copy, graph).rewrite(AneLayout.rules, opts=AneLayout())
-        found[name] = report(graph)
+        found[name] = report(layout.decide(graph, Context(copy, graph)))
     return found

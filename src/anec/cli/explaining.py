@@ -10,7 +10,8 @@ from anec.cli import console
 
 if TYPE_CHECKING:
     from anec.ir.graph import Op
-    from anec.passes.ane_layout.report import Move, Report
+    from anec.passes.ane_layout.moves import Move
+    from anec.passes.ane_layout.report import Report
 
 
 def explain_layout(options: argparse.Namespace) -> int:
@@ -44,6 +45,8 @@ def _show(report: Report) -> None:
         f"cut edges: {len(cut)} that move {_bytes(cut)} in float16, {report.views} views; "
         f"moves within a form: {len(own)}, {_bytes(own)}"
     )
+    if report.note is not None:
+        print(report.note)
     for title, moves in (("the cut goes through", cut), ("moved within a form", own)):
         if moves:
             print(f"\n{title}")
@@ -93,6 +96,7 @@ def _bytes(moves: Iterable[Move]) -> str:
 def _as_json(report: Report) -> dict[str, Any]:
     return {
         "turned": len(report.turned),
+        "note": report.note,
         "kept": [_op_json(op) for op in report.kept],
         "fixed": [{**_op_json(op), "reason": reason} for op, reason in report.fixed],
         "cut_views": report.views,

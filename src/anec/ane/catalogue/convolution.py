@@ -112,7 +112,7 @@ RULES = (
         Effect.CPU,
         Confidence.MEASURED,
         "FG, AG",
-        "matmul or einsum",
+        "ane-legalize multiplies matrices",
         _runtime_weight,
     ),
     Rule(
