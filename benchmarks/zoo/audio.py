@@ -21,6 +21,17 @@ WAVE: dict[str, Any] = {
     "num_feat_extract_layers": 3,
 }
 _WAVE = image(1600, name="input_values")
+_SPEECH = together(image(20, 160, name="input_features"), tokens(5, "decoder_input_ids"))
+_SEAMLESS: dict[str, Any] = {
+    **{key: value for key, value in BART.items() if key not in {"d_model", "max_position_embeddings"}},
+    "hidden_size": 48,
+    "speech_encoder_layers": 2,
+    "speech_encoder_attention_heads": 4,
+    "speech_encoder_intermediate_size": 96,
+    "conv_depthwise_kernel_size": 7,
+    "adaptor_kernel_size": 4,
+    "adaptor_stride": 4,
+}
 
 MODELS: dict[str, Factory] = {
     "wav2vec2": hugging_face("Wav2Vec2Model", _WAVE, **WAVE),
@@ -134,6 +145,77 @@ MODELS: dict[str, Factory] = {
         intermediate_size=96,
         use_cache=False,
         pad_token_id=0,
+    ),
+    "unispeech": hugging_face("UniSpeechModel", _WAVE, **WAVE),
+    "sew_d": hugging_face(
+        "SEWDModel", _WAVE, **WAVE, squeeze_factor=2, position_buckets=16, max_position_embeddings=64
+    ),
+    "wavlm_xvector": hugging_face(
+        "WavLMForXVector", _WAVE, **WAVE, tdnn_dim=[16] * 5, xvector_output_dim=16, classifier_proj_size=16
+    ),
+    "parakeet_ctc": hugging_face(
+        "ParakeetForCTC",
+        image(64, 16, name="input_features"),
+        only="logits",
+        vocab_size=32,
+        encoder_config={
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "intermediate_size": 64,
+            "num_mel_bins": 16,
+            "subsampling_conv_channels": 8,
+            "conv_kernel_size": 5,
+        },
+    ),
+    "seamless_m4t": hugging_face("SeamlessM4TForSpeechToText", _SPEECH, only="logits", **_SEAMLESS),
+    "seamless_m4t_v2": hugging_face("SeamlessM4Tv2ForSpeechToText", _SPEECH, only="logits", **_SEAMLESS),
+    "speecht5_hifigan": hugging_face(
+        "SpeechT5HifiGan",
+        image(12, 16, name="spectrogram"),
+        model_in_dim=16,
+        upsample_initial_channel=32,
+        upsample_rates=[4, 2],
+        upsample_kernel_sizes=[8, 4],
+        resblock_kernel_sizes=[3, 5],
+        resblock_dilation_sizes=[[1, 3], [1, 3]],
+    ),
+    "dac": hugging_face(
+        "DacModel",
+        image(1, 640, name="input_values"),
+        only="audio_values",
+        encoder_hidden_size=8,
+        downsampling_ratios=[2, 4],
+        upsampling_ratios=[4, 2],
+        decoder_hidden_size=32,
+        codebook_size=16,
+        codebook_dim=4,
+        n_codebooks=2,
+    ),
+    "qwen2_audio_encoder": hugging_face(
+        "Qwen2AudioEncoder",
+        image(16, 128, name="input_features"),
+        d_model=48,
+        encoder_layers=2,
+        encoder_attention_heads=4,
+        encoder_ffn_dim=96,
+        num_mel_bins=16,
+        max_source_positions=64,
+    ),
+    "patchtsmixer": hugging_face(
+        "PatchTSMixerForPrediction",
+        image(32, 3, name="past_values"),
+        only="prediction_outputs",
+        num_input_channels=3,
+        context_length=32,
+        prediction_length=8,
+        patch_length=4,
+        patch_stride=4,
+        d_model=16,
+        num_layers=2,
+        mode="mix_channel",
+        self_attn=True,
+        self_attn_heads=2,
     ),
 }
 _LONG = image(3200, name="input_values")

@@ -23,6 +23,14 @@ def _causal(name: str, **settings: Any) -> Factory:
 
 
 EXPERTS: dict[str, Any] = {"num_local_experts": 4, "num_experts_per_tok": 2}
+_SCANNED: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "state_size": 8,
+    "use_cache": False,
+    "pad_token_id": 0,
+}
 
 MODELS: dict[str, Factory] = {
     "gpt2": hugging_face("GPT2LMHeadModel", masked(15), only="logits", **GPT2),
@@ -127,5 +135,81 @@ MODELS: dict[str, Factory] = {
         use_cache=False,
     ),
     "lfm2": _causal("Lfm2", **LLAMA, layer_types=["conv", "full_attention"]),
+    "apertus": _causal("Apertus", **LLAMA),
+    "bitnet": _causal("BitNet", **LLAMA),
+    "diffllama": _causal("DiffLlama", **LLAMA),
+    "doge": _causal("Doge", **LLAMA),
+    "ernie4_5": _causal("Ernie4_5", **LLAMA, head_dim=16),
+    "exaone4": _causal("Exaone4", **LLAMA, sliding_window=6, layer_types=["sliding_attention", "full_attention"]),
+    "glm4": _causal("Glm4", **LLAMA, head_dim=16),
+    "hunyuan": _causal("HunYuanDenseV1", **LLAMA, head_dim=16),
+    "nanochat": _causal("NanoChat", **LLAMA),
+    "olmo3": _causal("Olmo3", **LLAMA, sliding_window=6, layer_types=["sliding_attention", "full_attention"]),
+    "modernbert_decoder": _causal("ModernBertDecoder", **BERT, pad_token_id=0, local_attention=6, use_cache=False),
+    "ernie4_5_moe": _causal(
+        "Ernie4_5_Moe",
+        **LLAMA,
+        moe_num_experts=4,
+        moe_k=2,
+        moe_intermediate_size=32,
+        moe_num_shared_experts=1,
+        moe_layer_start_index=1,
+    ),
+    "granitemoe": _causal("GraniteMoe", **LLAMA, **EXPERTS),
+    "llama4": _causal(
+        "Llama4",
+        config="Llama4TextConfig",
+        **LLAMA,
+        **EXPERTS | {"num_experts_per_tok": 1},
+        head_dim=16,
+        intermediate_size_mlp=96,
+        attention_chunk_size=6,
+        moe_layers=[1],
+    ),
+    "minimax": _causal(
+        "MiniMax", **LLAMA, **EXPERTS, head_dim=16, block_size=8, layer_types=["linear_attention", "full_attention"]
+    ),
+    "olmoe": _causal("Olmoe", **LLAMA, num_experts=4, num_experts_per_tok=2),
+    "phimoe": _causal("Phimoe", **LLAMA, **EXPERTS),
+    "qwen3_moe": _causal(
+        "Qwen3Moe", **LLAMA, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32, head_dim=16
+    ),
+    "mamba2": _causal(
+        "Mamba2",
+        **_SCANNED,
+        num_heads=8,
+        head_dim=8,
+        n_groups=2,
+        chunk_size=8,
+    ),
+    "falcon_mamba": _causal("FalconMamba", **_SCANNED),
+    "bamba": _causal(
+        "Bamba", **LLAMA, mamba_n_heads=12, mamba_d_head=8, mamba_d_state=8, mamba_chunk_size=8, attn_layer_indices=[1]
+    ),
+    "jamba": _causal(
+        "Jamba",
+        **LLAMA,
+        num_experts=2,
+        num_experts_per_tok=1,
+        attn_layer_period=2,
+        attn_layer_offset=1,
+        mamba_d_state=8,
+        use_mamba_kernels=False,
+    ),
+    "recurrent_gemma": _causal(
+        "RecurrentGemma", **LLAMA | {"num_hidden_layers": 3}, lru_width=48, attention_window_size=6
+    ),
+    "ctrl": hugging_face(
+        "CTRLLMHeadModel",
+        masked(15),
+        only="logits",
+        vocab_size=VOCABULARY,
+        n_embd=48,
+        n_layer=2,
+        n_head=4,
+        dff=96,
+        n_positions=32,
+        use_cache=False,
+    ),
     "qwen2_classifier": hugging_face("Qwen2ForTokenClassification", masked(15), only="logits", **LLAMA),
 }

@@ -28,6 +28,21 @@ def _boxes(length: int) -> Inputs:
     return make
 
 
+def _paths(length: int) -> Inputs:
+    """Where in a document tree each token stands: tags and their numbers, 50 deep."""
+
+    def make(batch: int) -> dict[str, Any]:
+        places = (batch, length, 50)
+        return {"xpath_tags_seq": torch.randint(0, 200, places), "xpath_subs_seq": torch.randint(0, 900, places)}
+
+    return make
+
+
+def _cells(length: int) -> Inputs:
+    """Which segment, column, row and rank of a table each token belongs to."""
+    return lambda batch: {"token_type_ids": torch.randint(0, 2, (batch, length, 7))}
+
+
 MODELS: dict[str, Factory] = {
     "bert": hugging_face("BertModel", masked(17), **BERT),
     "bert_eager": hugging_face("BertModel", masked(17), attention="eager", **BERT),
@@ -120,4 +135,25 @@ MODELS: dict[str, Factory] = {
         v_channels=48,
     ),
     "luke": hugging_face("LukeModel", masked(16), **BERT, entity_vocab_size=20, entity_emb_size=16),
+    "bert_generation": hugging_face("BertGenerationEncoder", masked(16), **BERT),
+    "data2vec_text": hugging_face("Data2VecTextModel", masked(16), **BERT, pad_token_id=1),
+    "dpr": hugging_face("DPRContextEncoder", masked(16), **BERT),
+    "eurobert": hugging_face("EuroBertModel", masked(16), **BERT, num_key_value_heads=2, pad_token_id=0),
+    "flaubert": hugging_face(
+        "FlaubertModel",
+        masked(16),
+        vocab_size=VOCABULARY,
+        emb_dim=48,
+        n_layers=2,
+        n_heads=4,
+        max_position_embeddings=64,
+        use_cache=False,
+    ),
+    "gte": hugging_face("GteModel", masked(16), **BERT),
+    "markuplm": hugging_face("MarkupLMModel", together(masked(12), _paths(12)), **BERT),
+    "roc_bert": hugging_face(
+        "RoCBertModel", masked(16), **BERT, shape_vocab_size=VOCABULARY, pronunciation_vocab_size=VOCABULARY
+    ),
+    "splinter": hugging_face("SplinterModel", masked(16), **BERT),
+    "tapas": hugging_face("TapasModel", together(masked(12), _cells(12)), **BERT),
 }

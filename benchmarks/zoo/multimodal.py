@@ -35,6 +35,17 @@ def _one_picture_per_row(length: int, places: int, picture: int, shape: tuple[in
     return make
 
 
+def _first_places(length: int, places: int) -> Inputs:
+    """A mask of the tokens that stand for the picture."""
+
+    def make(batch: int) -> dict[str, Any]:
+        mask = torch.zeros(batch, length, dtype=torch.bool)
+        mask[:, 1 : places + 1] = True
+        return {"image_embeds_position_mask": mask}
+
+    return make
+
+
 def _trocr() -> Factory:
     from transformers import TrOCRConfig, VisionEncoderDecoderConfig, ViTConfig
 
@@ -262,4 +273,46 @@ MODELS: dict[str, Factory] = {
     "pp_ocrv5_mobile_rec": hugging_face("PPOCRV5MobileRecForTextRecognition", image(3, 96, 160)),
     "pp_ocrv5_server_rec": hugging_face("PPOCRV5ServerRecForTextRecognition", image(3, 48, 96)),
     "pp_ocrv5_mobile_det": hugging_face("PPOCRV5MobileDetForObjectDetection", image(3, 64, 96)),
+    "pp_ocrv6_tiny_rec": hugging_face("PPOCRV6TinyRecForTextRecognition", image(3, 48, 96)),
+    "pp_ocrv6_small_rec": hugging_face("PPOCRV6SmallRecForTextRecognition", image(3, 48, 96)),
+    "groupvit_vision": hugging_face(
+        "GroupViTVisionModel",
+        _PICTURE,
+        **VIT | {"num_hidden_layers": 3},
+        depths=[2, 1],
+        num_group_tokens=[4, 0],
+        num_output_groups=[4, 2],
+    ),
+    "xclip_vision": hugging_face("XCLIPVisionModel", _PICTURE, **VIT, num_frames=2, mit_hidden_size=32),
+    "blip2_vision": hugging_face("Blip2VisionModel", _PICTURE, **VIT),
+    "blip2_qformer": hugging_face(
+        "Blip2QFormerModel",
+        together(image(4, 48, name="query_embeds"), image(9, 32, name="encoder_hidden_states")),
+        **BERT,
+        encoder_hidden_size=32,
+    ),
+    "internvl": hugging_face(
+        "InternVLForConditionalGeneration",
+        _one_picture_per_row(12, 4, 199, (3, 64, 64)),
+        only="logits",
+        image_token_id=199,
+        vision_config=VIT | {"image_size": [64, 64], "patch_size": [16, 16]},
+        text_config={"model_type": "qwen2", **BERT, "num_key_value_heads": 2, "use_cache": False},
+    ),
+    "kosmos2": hugging_face(
+        "Kosmos2ForConditionalGeneration",
+        together(_PICTURE, tokens(12), _first_places(12, 4)),
+        only="logits",
+        vision_config=VIT,
+        text_config={
+            "vocab_size": VOCABULARY,
+            "embed_dim": 48,
+            "layers": 2,
+            "attention_heads": 4,
+            "ffn_dim": 96,
+            "max_position_embeddings": 64,
+            "use_cache": False,
+        },
+        latent_query_num=4,
+    ),
 }

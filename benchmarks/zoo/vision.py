@@ -127,6 +127,12 @@ def _yolos(batch: int) -> dict[str, Any]:
     return {"pixel_values": torch.randn(batch, 3, 64, 96)}
 
 
+_PVT_V2: dict[str, Any] = {
+    "image_size": 64,
+    "hidden_sizes": [16, 32, 40, 64],
+    "depths": [1, 1, 1, 1],
+    "num_attention_heads": [1, 2, 4, 4],
+}
 MODELS: dict[str, Factory] = {
     "vit": hugging_face("ViTModel", _PICTURE, **VIT),
     "vit_eager": hugging_face("ViTForImageClassification", _PICTURE, **VIT, attention="eager"),
@@ -323,6 +329,55 @@ MODELS: dict[str, Factory] = {
         num_attention_heads=[2, 3, 4],
         depths=[1, 1, 1],
         key_dim=[8, 8, 8],
+    ),
+    "dinov3_convnext": hugging_face(
+        "DINOv3ConvNextModel", _PICTURE, hidden_sizes=[16, 24, 32, 48], depths=[1, 1, 2, 1]
+    ),
+    "mobilenet_v2": hugging_face("MobileNetV2Model", _PICTURE, depth_multiplier=0.5, image_size=64),
+    "mobilenet_v2_segmentation": hugging_face(
+        "MobileNetV2ForSemanticSegmentation", _PICTURE, depth_multiplier=0.5, image_size=64
+    ),
+    "pvt_v2": hugging_face("PvtV2Model", _PICTURE, **_PVT_V2),
+    "pvt_v2_linear": hugging_face("PvtV2Model", _PICTURE, **_PVT_V2, linear_attention=True),
+    "textnet": hugging_face("TextNetModel", _PICTURE, hidden_sizes=[8, 8, 16, 24, 32], stem_out_channels=8),
+    "data2vec_vision": hugging_face("Data2VecVisionModel", _PICTURE, **VIT, use_relative_position_bias=True),
+    "vit_mae": hugging_face(
+        "ViTMAEModel",
+        lambda batch: {"pixel_values": torch.randn(batch, 3, 64, 64), "noise": torch.rand(batch, 16)},
+        only="last_hidden_state",
+        **VIT,
+    ),
+    "seggpt": hugging_face(
+        "SegGptModel",
+        lambda batch: {
+            name: torch.randn(batch, 3, 64, 64) for name in ("pixel_values", "prompt_pixel_values", "prompt_masks")
+        },
+        only="last_hidden_state",
+        hidden_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        mlp_dim=96,
+        image_size=[128, 64],
+        patch_size=16,
+        merge_index=0,
+        intermediate_hidden_state_indices=[0, 1],
+        pretrain_image_size=64,
+        decoder_hidden_size=16,
+    ),
+    "vjepa2": hugging_face(
+        "VJEPA2Model",
+        image(4, 3, 32, 32, name="pixel_values_videos"),
+        only="last_hidden_state",
+        patch_size=16,
+        crop_size=32,
+        frames_per_clip=4,
+        hidden_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        mlp_ratio=2.0,
+        pred_hidden_size=48,
+        pred_num_hidden_layers=2,
+        pred_num_attention_heads=4,
     ),
 }
 

@@ -210,6 +210,26 @@ def test_passes(run: Runner) -> None:
     assert [rule["name"] for rule in json.loads(run("passes", "lower-to-mil", "--json").out)["rules"]]
 
 
+def test_rules_show_their_ir(run: Runner) -> None:
+    """On a page that holds it, else where it is asked for."""
+    short, long = run("passes", "ane-layout").out, run("passes", "mil-cleanup").out
+    assert "\nsplit_interleaved (mil.slice_by_index" in short
+    assert "    %y = mil.slice_by_index(%2, " in short
+    assert len(short.splitlines()) <= 80
+    assert " -v shows " not in short
+    assert long.endswith("\nanec passes mil-cleanup -v shows each rule's IR before and after\n")
+    assert "%1 = mil.mul(%x, 2.0)" not in long
+    for flag in ("-v", "--verbose"):
+        shown = run("passes", "mil-cleanup", flag).out
+        assert (
+            "merge_scales (mil.mul, mil.real_div): Two constant factors become one.\n\n    %1 = mil.mul(%x, 2.0)\n"
+            in shown
+        )
+        assert " -v shows " not in shown
+    rules = json.loads(run("passes", "mil-cleanup", "--json").out)["rules"]
+    assert all(f"\n{rule['name']} (" in shown for rule in rules)
+
+
 def test_describe_a_pipeline(run: Runner) -> None:
     shown = run("passes", "finish")
     assert (shown.code, shown.out.startswith("finish: ")) == (0, True)

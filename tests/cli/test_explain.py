@@ -31,6 +31,10 @@ def block():
 """
 
 
+# The block's two ends may be transposed.
+FREE = ("--passes", "default,ane{bounded=false}")
+
+
 @pytest.fixture
 def block(folder: Path) -> Path:
     (folder / "block.py").write_text(BLOCK)
@@ -47,7 +51,7 @@ def explained(run: Runner, *arguments: str) -> dict[str, Any]:
 
 
 def test_cut_edges_and_what_stays(run: Runner, block: Path) -> None:
-    found = explained(run, "block.py:block")
+    found = explained(run, "block.py:block", *FREE)
     entry = next(move for move in found["moves"] if move["value"] == "%x")
     assert (entry["held"], entry["wanted"], entry["cut"]) == ("as written", "channels first", True)
     assert entry["bytes"] == 2 * 2 * 12 * 16
@@ -55,18 +59,28 @@ def test_cut_edges_and_what_stays(run: Runner, block: Path) -> None:
     assert entry["users"][0]["place"].startswith("block.py:13")
     assert found["turned"] == 4
     assert [(row["op"], row["reason"]) for row in found["fixed"]] == [("mil.gather", "gather has one form")]
-    shown = run("explain", "--layout", "block.py:block").out
+    shown = run("explain", "--layout", "block.py:block", *FREE).out
     assert shown.startswith("4 ops held in another form, 1 as written by choice, 1 as written by need\n")
     assert "%x             as written      channels first  768" in shown
     assert "mil.gather  1      gather has one form  block.py:14" in shown
 
 
+def test_a_program_that_moves_nothing_stays_as_written(run: Runner, block: Path) -> None:
+    found = explained(run, "block.py:block")
+    assert (found["turned"], found["moves"]) == (0, [])
+    assert "where the program writes 0: all ops stay as written" in found["note"]
+    assert found["note"] in run("explain", "--layout", "block.py:block").out
+    ran = run("compile", "block.py:block", "--passes", "default,ane", "--dry-run", "--json")
+    (layout,) = (ran for ran in json.loads(ran.out)["passes"] if ran["spec"] == "ane-layout")
+    assert layout["notes"] == [f"ane-layout: {found['note']}"]
+
+
 def test_text_and_packages(run: Runner, block: Path) -> None:
     """Text in front of the layout says the same; a package is judged as it is."""
-    from_source = explained(run, "block.py:block")
+    from_source = explained(run, "block.py:block", *FREE)
     run("compile", "block.py:block", "--emit", "anec", "-o", "block.anec")
-    assert explained(run, "block.anec") == from_source
-    run("compile", "block.py:block", "--passes", "default,ane", "-o", "block.mlpackage")
+    assert explained(run, "block.anec", *FREE) == from_source
+    run("compile", "block.py:block", *FREE, "-o", "block.mlpackage")
     done = explained(run, "block.mlpackage")
     assert "mil.conv" in {row["op"] for row in done["fixed"]}
 

@@ -239,7 +239,7 @@ def passes_command(options: argparse.Namespace) -> int:
         for plugin in options.plugin:
             registry.load_plugin(plugin)
     if options.name:
-        reports.describe_pass(options.name, as_json=options.json)
+        reports.describe_pass(options.name, as_json=options.json, verbose=options.verbose)
     else:
         reports.list_passes(as_json=options.json)
     return 0

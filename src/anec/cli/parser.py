@@ -196,7 +196,9 @@ def _diff(parser: argparse.ArgumentParser) -> None:
 
 
 def _passes(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?", metavar="NAME", help="describe this pass")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="describe this pass or named pipeline")
+    parser.add_argument("-v", "--verbose", action="store_true",
+                        help="show each rule's IR before and after; a short page does so anyway")  # fmt: skip
     _plugins(parser)
     _json(parser)
 

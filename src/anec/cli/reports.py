@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # The deepest near misses of a pass; what is beyond seldom helps.
 _MISSES = 5
+# A description of a pass that is longer than this leaves the IR of its rules to --verbose.
+_PAGE = 80
 
 
 def open_program(text: str) -> CompiledModel:
@@ -122,8 +124,14 @@ def _first_line(cls: type) -> str:
     return (cls.__doc__ or "").strip().partition("\n")[0]
 
 
-def describe_pass(name: str, *, as_json: bool) -> None:
-    """One pass: what it does, IR before and after, options, fidelity, rules."""
+def describe_pass(name: str, *, as_json: bool, verbose: bool = False) -> None:
+    """One pass: what it does, IR before and after, options, fidelity, rules.
+
+    Args:
+        name: the pass or named pipeline.
+        as_json: print JSON.
+        verbose: show the IR of every rule, however long the page is.
+    """
     import sys
 
     from anec.passes.pipelines import PIPELINES
@@ -153,18 +161,40 @@ def describe_pass(name: str, *, as_json: bool) -> None:
             }
         )
         return
-    print(f"{name}: {_first_line(cls)}\n")
-    print(doc + "\n" if doc else "", end="\n" if doc else "")
-    print(f"fidelity: {cls.fidelity}\nworks on: {_dialects(cls.works_on())}\nfrom:     {registry.owner(name)}")
+    page = [f"{name}: {_first_line(cls)}", ""]
+    page += [*doc.splitlines(), ""] if doc else []
+    page += [f"fidelity: {cls.fidelity}", f"works on: {_dialects(cls.works_on())}", f"from:     {registry.owner(name)}"]
     if cls.after:
-        print(f"after:    {', '.join(cls.after)}")
+        page.append(f"after:    {', '.join(cls.after)}")
     for key, (type_, default, told) in options.items():
-        print(f"option:   {key} ({type_}, {default})" + (f": {told}" if told else ""))
+        page.append(f"option:   {key} ({type_}, {default})" + (f": {told}" if told else ""))
+    print("\n".join(page))
     if rules:
         print()
-        roots = [console.few([*dict.fromkeys(root.name for root in rule.roots)], 2) for rule in rules]
-        rows = [(rule.name, few, rule.doc.partition("\n")[0]) for rule, few in zip(rules, roots, strict=True)]
-        console.table(("rule", "root", "what it does"), rows)
+        _show_rules(name, rules, room=None if verbose else _PAGE - len(page) - 1)
+
+
+def _show_rules(name: str, rules: Sequence[Rule], room: int | None) -> None:
+    """Rules with the IR they show, if that takes at most ``room`` lines; else in a table."""
+    told = [line for rule in rules for line in _told_of(rule)][:-1]
+    if room is None or len(told) <= room:
+        print("\n".join(told))
+        return
+    rows = [(rule.name, _roots(rule), rule.doc.partition("\n")[0]) for rule in rules]
+    console.table(("rule", "root", "what it does"), rows)
+    more = "each rule's IR before and after" if any("->" in rule.doc for rule in rules) else "more of each rule"
+    print(f"\nanec passes {name} -v shows {more}")
+
+
+def _told_of(rule: Rule) -> list[str]:
+    """A rule's whole docstring, with its name and roots in front, and a blank line."""
+    first, *further = rule.doc.splitlines() or [""]
+    indented = (f"    {line}".rstrip() for line in further)
+    return [f"{rule.name} ({_roots(rule)}): {first}", *indented, ""]
+
+
+def _roots(rule: Rule) -> str:
+    return console.few([*dict.fromkeys(root.name for root in rule.roots)], 2)
 
 
 def _describe_pipeline(name: str, *, as_json: bool) -> None:
