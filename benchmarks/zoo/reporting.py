@@ -121,10 +121,9 @@ hardware. The last column is the CPU seconds that `default,ane` and `default` ta
 
 {moves}
 
-More is moved where it buys something: `ane-legalize` takes convolutions over volumes apart (s3d, r3d, r2plus1d,
-mvit), which the hardware does not run, and a product with constants is worth one and a half transposes to
-`ane-layout`. Interleaved rotary positions (gptj, codegen, roformer) and relative positions (deberta, halonet) have no
-better form yet.
+`ane-layout` writes no more than the program did. What is more comes from what is not for the hardware as it stands:
+`ane-legalize` takes convolutions over volumes apart (s3d, r3d, r2plus1d) and lookups of relative positions (deberta,
+wav2vec2_conformer). Queries, keys and values in one axis that windows overlap (halonet) have no better form yet.
 
 {layouts}
 

@@ -30,6 +30,7 @@ PROGRAMS: dict[str, Callable[[Maker], Value]] = {
     "B20": lambda m: mil.pixel_shuffle(m.x("f16[1,50,8,8]"), upscale_factor=5),
     "B26": lambda m: mil.pad(m.x("f16[1,8,16,16]"), [1, 1, 0, 0, 0, 0], mode="constant", constant_val=0.0),
     "B56": lambda m: mil.tile(m.x("f16[1,8,1,64]"), [1, 1, 4, 1]),
+    "B25": lambda m: mil.conv(m.x("f16[1,8,16,16]"), m.x("f16[8,8,3,3]"), pad_type="same"),
     "B25v": lambda m: m.conv(m.x("f16[1,4,6,8,8]"), "f16[4,4,3,3,3]"),
     "B05": lambda m: m.conv(m.x("f16[1,8,64,64]"), "f16[8,8,31,31]"),
     "A26": lambda m: m.conv(m.x("f16[1,3,70,70]"), "f16[8,3,7,7]", strides=[7, 7]),
