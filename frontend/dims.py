@@ -110,7 +110,7 @@ def has_hints(dynamic_shapes: Any) -> bool:
         return any(map(has_hints, dynamic_shapes.values()))
     if isinstance(dynamic_shapes, (tuple, list)):
         return any(map(has_hints, dynamic_shapes))
-    return type(dynamic_shapes).__name__ == "_DimHint" and "STATIC" not in str(dynamic_shapes.type)
+    return type(dynamic_shapes).__name__ == "_DimHint" and "STATIC" not in repr(dynamic_shapes)
 
 
 def named_dims(in_spec: Any, arguments: tuple[str, ...], dynamic_shapes: Any) -> dict[int, dict[int, str]]:

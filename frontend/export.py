@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -17,6 +18,10 @@ from anec.frontend.conditions import broken_sizes
 from anec.frontend.dims import has_hints
 from anec.frontend.explain import explain, quiet, range_hint
 from anec.frontend.shapes import Shapes
+
+# What a trace assumes of a size is checked in the program instead of being refused; torch 2.7 has no such mode.
+_LATER = "prefer_deferred_runtime_asserts_over_guards"
+_DEFERRED = {_LATER: True} if _LATER in inspect.signature(torch.export.export).parameters else {}
 
 
 def export(
@@ -65,7 +70,7 @@ def export(
     try:
         if has_hints(dynamic_shapes):
             # torch leaves what a trace assumes of Dim.AUTO unchecked.
-            found = attempt(prefer_deferred_runtime_asserts_over_guards=True)
+            found = attempt(**_DEFERRED)
             broken = broken_sizes(found, dynamic_shapes, shapes)
             if broken is not None:
                 raise AnecError("the model does not take every size that was asked for", hint=broken)
@@ -120,7 +125,7 @@ def _with_conditions(
 ) -> tuple[ExportedProgram | None, str | None]:
     """The program if its assumptions hold for all sizes; else what breaks them, if that is known."""
     try:
-        program = attempt(prefer_deferred_runtime_asserts_over_guards=True)
+        program = attempt(**_DEFERRED)
         broken = broken_sizes(program, dynamic_shapes)
     except Exception as error:  # noqa: BLE001  # the error of the first attempt is the one to tell
         return None, range_hint(str(error))

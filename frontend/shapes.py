@@ -161,8 +161,8 @@ class Shapes:
             if free.name:
                 found[axis] = dims.setdefault(free.name, Dim(free.name, min=lower, max=upper))
             else:
-                # AUTO lets torch tie sizes that the model wants equal.
-                found[axis] = Dim.AUTO(min=lower, max=upper)
+                # AUTO lets torch tie sizes that the model wants equal. Before torch 2.8 it takes no bounds.
+                found[axis] = Dim.AUTO(min=lower, max=upper) if callable(Dim.AUTO) else Dim.AUTO
         return found
 
     def settle(self, lifted: Lifted) -> None:

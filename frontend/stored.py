@@ -97,7 +97,7 @@ class Stored:
             graph = self._builder.graph
             head, _, last = name.rpartition(".")
             # torch numbers what has no name of its own.
-            known = f"{head}.state" if _TORCH_CONSTANT.fullmatch(last) else name
+            known = f"{head}.buffer" if _TORCH_CONSTANT.fullmatch(last) else name
             state = graph.add_input(legal_name(known.lstrip(".")), type_)
             graph.signature.inputs.append(Port(state.name, type_, name, kind=PortKind.STATE))
             self._states[node] = (state, source.get(name))

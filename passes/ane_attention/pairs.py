@@ -28,6 +28,8 @@ from anec.passes.lower_to_mil.typing import axis
 Order = tuple[int, ...]
 # Where a slice ends that ends nowhere.
 _END = 2**63 - 1
+# Rotary positions are a dozen ops.
+_MOST_VALUES = 64
 _ELEMENTWISE = frozenset(
     f"aten.{name}"
     for name in "add.Tensor sub.Tensor mul.Tensor div.Tensor add.Scalar mul.Scalar div.Scalar neg.default "
@@ -85,11 +87,18 @@ def _is_joined(op: Op) -> bool:
 def _through(value: Value) -> list[Value]:
     """The operands whose last axis is the value's own, element by element."""
     op, size = value.op, value.tensor.shape[-1]
-    if op is None or op.name not in _ELEMENTWISE | _VIEWS:
+    if op is None or (op.name not in _ELEMENTWISE and op.name not in _VIEWS):
         return []
     found = [operand for operand in op.inputs if operand.rank and operand.tensor.shape[-1] == size != 1]
     perm = permutation(op) if op.name in _VIEWS else None
     return found if perm is None or perm[-1] == len(perm) - 1 else []
+
+
+def _made_from(value: Value) -> list[Value]:
+    """The values whose orders tell the order of a value."""
+    if value.op is None or value.is_constant or not value.rank or _stacked(value):
+        return []
+    return _parts(value.op) if _is_joined(value.op) else _through(value)
 
 
 class _Channels:
@@ -106,8 +115,17 @@ class _Channels:
 
     def order(self, value: Value) -> Order | None:
         """The order of channels in which nothing is interleaved; None where that is the order they have."""
-        if value not in self.orders:
-            self.orders[value] = self._order(value)
+        waiting = [value]
+        while waiting:
+            at = waiting[-1]
+            before = [] if at in self.orders else [part for part in _made_from(at) if part not in self.orders]
+            if before:
+                # Programs are deeper than Python's stack.
+                waiting += before
+            else:
+                waiting.pop()
+                if at not in self.orders:
+                    self.orders[at] = self._order(at)
         return self.orders[value]
 
     def _order(self, value: Value) -> Order | None:
@@ -118,9 +136,9 @@ class _Channels:
         if stacked:
             return tuple(sorted(range(size), key=lambda channel: channel % len(stacked)))
         if _is_joined(value.op):
-            orders = [(self.order(part), part.shape[-1]) for part in _parts(value.op)]
+            orders = [(self.orders[part], part.shape[-1]) for part in _parts(value.op)]
             return tuple(_side_by_side(orders)) if any(order for order, _ in orders) else None
-        return next((order for part in _through(value) if (order := self.order(part)) is not None), None)
+        return next((order for part in _through(value) if (order := self.orders[part]) is not None), None)
 
     def may_take(self, value: Value, order: Order) -> bool:
         """Whether all that would be computed in another order is used for that alone."""
@@ -131,6 +149,8 @@ class _Channels:
             if at not in met and self._is_computed(at, wanted):
                 met.add(at)
                 waiting += _operands(at, wanted)
+            if len(met) > _MOST_VALUES:
+                return False
         within = {self.op, *(at.op for at in met)}
         return all(not at.is_output and within.issuperset(at.users) for at in met)
 

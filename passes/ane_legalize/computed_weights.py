@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 from anec.dialects import mil
 from anec.ir.graph import Op, Value
 from anec.passes.ane_legalize.windows import breaks
-from anec.passes.common import tensor
+from anec.passes.common import ints, tensor
 from anec.passes.lower_to_mil.conv import one_hot, spread
 from anec.passes.lower_to_mil.movement import reshaped
 from anec.pipeline.base import Context
@@ -65,7 +65,8 @@ def product_of_weights(op: Op, x: Value, weight: Value, ctx: Context, opts: AneL
         made = mil.conv_transpose(entries, pattern, **attrs, groups=channels)
     else:
         batch, channels, *_ = x.shape
-        if count > 1 or x.shape[2:] != result.shape[2:]:
+        # Padding may give back the size that strides take.
+        if count > 1 or x.shape[2:] != result.shape[2:] or any(step != 1 for step in ints(op.operand("strides")) or ()):
             x = mil.conv(x, one_hot(op, ctx, channels, kernel, x.tensor.dtype), **attrs, groups=channels)
         terms = x.shape[1] // groups
         columns = reshaped(x, (batch, groups, terms, math.prod(x.shape[2:])))

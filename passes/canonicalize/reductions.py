@@ -56,8 +56,11 @@ def merge_reductions(op: Op, x: Value) -> Value:
 def _axes(op: Op) -> set[int]:
     """The axes an op reduces: all of them, where it names none."""
     rank, given = op.value("self").rank, op.attr("dim")
+    if given == () and op.defn.root in ("any", "all"):
+        reject("it names no axes, and reduces none")
     items = (given,) if isinstance(given, int) else given if isinstance(given, tuple) and given else range(rank)
-    return {axis % rank for axis in items if isinstance(axis, int)}
+    # torch lets a tensor of rank 0 have an axis 0, which is none.
+    return {axis % rank for axis in items if isinstance(axis, int) and rank}
 
 
 RULES: list[Rule] = [merge_reductions]

@@ -92,6 +92,18 @@ def write_of(value: Value) -> Write | None:
     return Write(base, source, *found, op.defn.root == "select_scatter")
 
 
+def _covers(outer: range, inner: range) -> bool:
+    """Whether all of ``inner`` lies in ``outer``; neither is empty."""
+    return inner[0] in outer and inner[-1] in outer and (len(inner) == 1 or inner.step % outer.step == 0)
+
+
+def _meet(one: range, other: range) -> bool:
+    """Whether two ranges have a number in common; neither is empty, and steps are above 0."""
+    first = max(0, -((one[0] - other[0]) // one.step))
+    # What is left of a division by a step comes back after as many numbers as the step is large.
+    return any(place in other for place in one[first : first + other.step])
+
+
 def _read(x: Value, axis: int, places: range) -> Value:
     if places == range(x.shape[axis]):
         return x
@@ -115,11 +127,11 @@ def read_past_write(op: Op, written: Value) -> Value:
         reject("it reads along another axis")
     axis, places = found
     is_selection = op.defn.root == "select"
-    if not set(places) & set(write.places):
+    if not _meet(places, write.places):
         if is_selection:
             return aten.select.int(write.base, dim=axis, index=places[0])
         return aten.slice.Tensor(write.base, dim=axis, start=places.start, end=places[-1] + 1, step=places.step)
-    if not set(places) <= set(write.places):
+    if not _covers(write.places, places):
         reject("it reads both what was written and what was not")
     if is_selection and write.is_selected:
         return write.source
@@ -143,7 +155,7 @@ def drop_overwritten(op: Op, written: Value) -> Value:
     outer, inner = write_of(op.result), write_of(written)
     if outer is None or inner is None or inner.axis != outer.axis:
         reject("they write along different axes, or convert")
-    if not set(inner.places) <= set(outer.places):
+    if not _covers(outer.places, inner.places):
         reject("the first write is seen")
     if outer.is_selected:
         return aten.select_scatter.default(inner.base, outer.source, dim=outer.axis, index=outer.places.start)
@@ -213,8 +225,9 @@ def _interleaved(op: Op, writes: list[Write], steps: set[int]) -> Value:
     if steps != {len(writes)} or set(sources) != set(range(len(writes))):
         reject("some places are not written, or several times")
     axis = writes[0].axis
-    if len({source.shape[axis] for source in sources.values()}) > 1:
-        reject("they write different numbers of places")
+    size = op.result.shape[axis]
+    if any(len(write.places) * len(writes) != size for write in writes):
+        reject("they write different numbers of places, or not the last ones")
     stacked = aten.stack.default([sources[first] for first in sorted(sources)], dim=axis + 1)
     return aten.view.default(stacked, size=op.result.tensor.static_shape)
 
@@ -231,7 +244,9 @@ def _same(one: Value, other: Value) -> bool:
     if one is other:
         return True
     a, b = one.op, other.op
-    return a is not None and b is not None and (a.defn, a.operands, a.attrs) == (b.defn, b.operands, b.attrs)
+    if a is None or b is None or a.results.index(one) != b.results.index(other):
+        return False
+    return (a.defn, a.operands, a.attrs) == (b.defn, b.operands, b.attrs)
 
 
 def _whole(given: Operand, mask: Value, x: Value) -> Operand:

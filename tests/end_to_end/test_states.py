@@ -159,7 +159,7 @@ CACHE = {"cache": [1, 2, 8, 4]}
         (Chunk, CACHE),
         (Rolled, CACHE),
         (Counting, {**CACHE, "count": [3], "large": [3, 2, 3], "bytes": [3], "seen": [2]}),
-        (Unregistered, {**CACHE, "state": [3], "state_1": [1, 2, 8, 4]}),
+        (Unregistered, {**CACHE, "buffer": [3], "buffer_1": [1, 2, 8, 4]}),
         (Uncounted, CACHE),
         (Mean, {"mean": [1]}),
     ],

@@ -180,7 +180,7 @@ def assert_numbers(model: nn.Module, *inputs: Tensor) -> None:
     """float32 and float16 programs agree with torch, and nothing chooses between numbers in the layers."""
     with torch.no_grad():
         wanted = model.eval()(*inputs)
-    program = torch.export.export(model, inputs)
+    program = torch.export.export(model, inputs, strict=False)
     for precision, rel, psnr in (("fp32", 1e-5, 90.0), ("fp16", 1.0, 50.0)):
         compiled = anec.compile(program, precision=precision)
         found = compiled.run({name: x.numpy() for name, x in zip(compiled.input_names, inputs, strict=True)})

@@ -64,7 +64,9 @@ class Dialect:
     def __getattr__(self, name: str) -> OpDef:
         if name.startswith("_"):
             raise AttributeError(name)
-        return self.resolve(name)
+        # An op is defined once: the next look finds it as an attribute.
+        found = self.__dict__[name] = self.resolve(name)
+        return found
 
     def names(self) -> Iterator[str]:
         """The full names of its ops."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from anec.errors import AnecError
@@ -40,7 +40,8 @@ class Origin:
         return f"{self.line} ({self.path})" if self.line and self.path else self.line or self.path
 
     def by(self, rule: str) -> Origin:
-        return self if rule in self.rules else replace(self, rules=(*self.rules, rule))
+        """The same place, with one more rule."""
+        return self if rule in self.rules else Origin(self.path, self.line, (*self.rules, rule))
 
 
 NOWHERE = Origin()

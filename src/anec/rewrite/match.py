@@ -211,9 +211,11 @@ class _Matcher:
         pairs: list[tuple[Base, Operand]] = []
         for param in op.defn.operand_params:
             wanted = operands.get(param.name)
+            if wanted is None and pattern.open:
+                continue
             actual = [op.operands[i] for i in op.slot(param.name)]
             if wanted is None:
-                if not pattern.open and any(operand is not None for operand in actual):
+                if any(operand is not None for operand in actual):
                     self.fail(so_far, f"{op.name} has the operand {param.name}", op)
                     return None
             elif isinstance(wanted, tuple):
