@@ -76,7 +76,7 @@ def _masks(problem: Problem, softmax: Op) -> Iterator[tuple[Value, Route]]:
     """What is added to [B, S, H, L] instead of [B, H, L, S]."""
     scores = softmax.value("x")
     while scores.op is not None and scores.op.defn in _MASKING:
-        bias, inner = scores.op.operand("y"), scores.op.operand("x")
+        bias, inner = scores.op.arguments().get("y"), scores.op.operand("x")
         if isinstance(bias, Value) and not bias.is_constant and bias.rank == 4:
             bias = _unsplit(problem, bias)
             if bias in problem.routes:

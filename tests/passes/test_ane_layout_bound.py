@@ -82,6 +82,34 @@ def test_keys_that_are_seen_keep_their_order() -> None:
     assert "stack" in names(compiled(model, x, "default,ane"))
 
 
+def test_scores_may_be_bounded_by_tanh() -> None:
+    class Capped(Rotary):
+        def forward(self, x: torch.Tensor) -> Any:
+            shape = (x.shape[0], x.shape[1], self.heads, -1)
+            query, key, value = (p(x).view(shape).transpose(1, 2) for p in (self.query, self.key, self.value))
+            scores = torch.tanh(query @ key.transpose(2, 3) / 50) * 50 + x.sum(-1)[:, None, None]
+            return self.out((scores.softmax(-1) @ value).transpose(1, 2).reshape(x.shape))
+
+    torch.manual_seed(0)
+    found = names(compiled(Capped(2, 8, 8), torch.randn(2, 5, 16), "default,ane"))
+    assert {"tanh", "einsum"} <= set(found)
+
+
+def test_what_made_queries_may_be_deeper_than_the_stack() -> None:
+    sums = "\n".join(f"  %s{at + 1} = aten.add.Tensor(%s{at}, %q) : f32[1,2,5,4]" for at in range(500))
+    module = anec.read(f"""anec 1
+module target=iOS18
+
+func main(%q: f32[1,2,5,4], %k: f32[1,2,7,4]) -> (%y: f32[1,2,5,4]) {{
+  %s0 = aten.neg.default(%q) : f32[1,2,5,4]
+{sums}
+  %y = nn.attention(%s500, %k, %k) : f32[1,2,5,4]
+  return %y
+}}
+""")
+    assert "attention" not in names(anec.opt(module, "ane-attention"))
+
+
 def test_every_second_channel_of_a_projection_is_a_projection() -> None:
     class Pairs(tnn.Module):
         def __init__(self, *, bias: bool) -> None:
