@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 from anec.dialects import mil
 from anec.ir.graph import Op, Value
 from anec.passes.ane_legalize.windows import breaks
-from anec.passes.common import ints, tensor
+from anec.passes.common import tensor
 from anec.passes.lower_to_mil.conv import one_hot, spread
 from anec.passes.lower_to_mil.movement import reshaped
 from anec.pipeline.base import Context
@@ -66,7 +66,9 @@ def product_of_weights(op: Op, x: Value, weight: Value, ctx: Context, opts: AneL
     else:
         batch, channels, *_ = x.shape
         # Padding may give back the size that strides take.
-        if count > 1 or x.shape[2:] != result.shape[2:] or any(step != 1 for step in ints(op.operand("strides")) or ()):
+        strides = op.attr("strides")
+        stepped = isinstance(strides, tuple) and any(step != 1 for step in strides)
+        if count > 1 or stepped or x.shape[2:] != result.shape[2:]:
             x = mil.conv(x, one_hot(op, ctx, channels, kernel, x.tensor.dtype), **attrs, groups=channels)
         terms = x.shape[1] // groups
         columns = reshaped(x, (batch, groups, terms, math.prod(x.shape[2:])))

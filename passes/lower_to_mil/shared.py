@@ -70,6 +70,9 @@ def broadcast_to(value: Value, shape: tuple[Dim, ...]) -> Value:
     sizes = value.tensor.shape
     if sizes == shape:
         return value
+    fixed = [size for size in shape if isinstance(size, int)]
+    if 0 in fixed and len(fixed) == len(shape):
+        return filled(fixed, 0, value.tensor.dtype)  # a tile has no reps of 0
     return mil.tile(value, reps=vector([1 if have == want else want for have, want in zip(sizes, shape, strict=True)]))
 
 

@@ -29,6 +29,7 @@ CASTS = [
       for x in (F, N)),
     case("clone", B),
     case("copy", F, floats(3)),
+    case("copy", floats(2, 0), floats(1)),
     case("copy", F, N),
     case("copy", B, torch.tensor(True)),
     case("copy", integers(2, 3, dtype=torch.uint8, low=0), integers(3, low=-300, high=300)),
