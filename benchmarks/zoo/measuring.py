@@ -48,7 +48,7 @@ def export(name: str, batch: int, seed: int, clock: Clock) -> tuple[Any, Any]:
         clock.phase = "eager"
         wanted = model(*args, **kwargs)
         with clock.measure("export"):
-            program = torch.export.export(model, args, kwargs)
+            program = torch.export.export(model, args, kwargs, strict=False)
         check_export(program.module()(*args, **kwargs), wanted)
     return program, wanted
 
