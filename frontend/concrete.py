@@ -111,7 +111,7 @@ class Concrete(TorchFunctionMode):
                 return self._write_held(target, _Call(func, args, kwargs))
         written = [tensor for tensor in targets if self._is_real(tensor)]
         # What the module holds stays as it is: the write belongs into the trace.
-        held = [tensor for tensor in written if not _is_mapped(tensor) and self._root(tensor) not in self._made]
+        held = [tensor for tensor in written if not is_mapped(tensor) and self._root(tensor) not in self._made]
         self._held |= {id(root): root for root in map(self._root, held)}
         if all(map(self._is_real, tensors)) and not any(isinstance(leaf, _SYMBOLS) for leaf in leaves):
             # Without a tensor, a private or set_ function changes a state of torch, which the trace follows.
@@ -149,10 +149,10 @@ class Concrete(TorchFunctionMode):
                 result.zero_()
         if is_random:
             return call.function(*call.args, **call.kwargs)
-        owners = {_memory(tensor): tensor for tensor in tensors if not _is_mapped(tensor)}
+        owners = {_memory(tensor): tensor for tensor in tensors if not is_mapped(tensor)}
         for index, made in enumerate(leaves_of(result)):
             new = isinstance(made, torch.Tensor) and not any(made is tensor for tensor in tensors)
-            if new and not _is_mapped(made):
+            if new and not is_mapped(made):
                 parent = owners.get(_memory(made))
                 self._made[made] = None if parent is None else _View(parent, call, index)
         return result
@@ -205,12 +205,12 @@ class Concrete(TorchFunctionMode):
 
 def is_real(leaf: Any) -> bool:
     """True for a plain tensor with numbers in it; a parameter is traced, however it got here."""
-    while isinstance(leaf, torch.Tensor) and _is_mapped(leaf):
+    while isinstance(leaf, torch.Tensor) and is_mapped(leaf):
         leaf = torch._C._functorch.get_unwrapped(leaf)
     return type(leaf) is torch.Tensor and not torch._is_functional_tensor(leaf)
 
 
-def _is_mapped(tensor: torch.Tensor) -> bool:
+def is_mapped(tensor: torch.Tensor) -> bool:
     """True inside of torch.vmap, for a tensor that stands for one of many."""
     return torch._C._functorch.is_functorch_wrapped_tensor(tensor)
 

@@ -15,6 +15,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import ExportGraphSignature, InputKind, InputSpec
 
 from anec.errors import UnsupportedError
+from anec.frontend.concrete import is_mapped
 from anec.frontend.origins import origin_of
 
 
@@ -49,7 +50,7 @@ def without_vmap_levels(program: ExportedProgram) -> ExportedProgram:
 
 def _is_level(program: ExportedProgram, spec: InputSpec) -> bool:
     held = program.constants.get(spec.target or "") if spec.kind is InputKind.CONSTANT_TENSOR else None
-    return isinstance(held, torch.Tensor) and torch._C._functorch.is_functorch_wrapped_tensor(held)
+    return isinstance(held, torch.Tensor) and is_mapped(held)
 
 
 __all__ = ["without_vmap_levels"]

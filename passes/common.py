@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextvars import ContextVar
 
+from anec.dialects import mil
 from anec.errors import AnecError
 from anec.ir.attrs import Attr, Literal
 from anec.ir.dims import Dim
@@ -24,6 +25,8 @@ _ROUNDS = 64
 # makes something constant, the next sweep sees it.
 _KNOWN: ContextVar[dict[Value, bool] | None] = ContextVar("known", default=None)
 
+# The same elements in the same order, seen as other axes.
+VIEWS = (mil.reshape, mil.expand_dims, mil.squeeze)
 # Ops whose result holds elements of one operand and nothing else, with that operand's name.
 MOVES: dict[str, str] = {
     **dict.fromkeys(

@@ -26,6 +26,7 @@ from functools import lru_cache, reduce
 from anec.dialects import mil
 from anec.ir.dims import Dim
 from anec.ir.graph import Op, Value
+from anec.passes.common import VIEWS
 from anec.passes.lower_to_mil.movement import only_units
 from anec.passes.lower_to_mil.permutation import Movement, planned, volume
 from anec.passes.lower_to_mil.permutation import Step as Planned
@@ -48,7 +49,6 @@ _PLACES: dict[Form, dict[int, tuple[int, ...]]] = {
 }
 # How much dearer rows of one element are to make: they fill a 32nd of their memory.
 _EMPTY = 4
-_VIEWS = (mil.reshape, mil.expand_dims, mil.squeeze)
 # A copy of all elements: into a shape, or, of that shape, by a permutation.
 Copy = tuple[tuple[Dim, ...], tuple[int, ...] | None]
 
@@ -166,7 +166,7 @@ def _movement(shape: tuple[Dim, ...], steps: tuple[Step, ...], held: Form, wante
 
 def is_movement(op: Op) -> bool:
     """Whether ``op`` only moves data, in a way that a route may hold."""
-    return op.defn in _VIEWS or op.defn is mil.transpose
+    return op.defn in VIEWS or op.defn is mil.transpose
 
 
 def extended(route: Route, op: Op) -> Route | None:

@@ -28,6 +28,7 @@ from anec.ane.site import is_run
 from anec.dialects import mil
 from anec.ir.graph import Graph, Op, Value
 from anec.ir.opdef import Operand
+from anec.passes.ane_legalize.pointwise import BOUNDED, PAIRS
 from anec.passes.ane_legalize.windows import breaks
 from anec.passes.common import known, only_use, rebuild, varying
 from anec.passes.lower_to_mil.movement import joined, sliced
@@ -187,11 +188,7 @@ def _origins(op: Op) -> list[int | None]:
     return [None if axis in units else next(kept) for axis in range(longer.rank)]
 
 
-_UNARY = (
-    "relu relu6 leaky_relu elu gelu silu sigmoid sigmoid_hard tanh scaled_tanh softplus softsign clip clamped_relu "
-    "thresholded_relu linear_activation erf abs square sqrt rsqrt inverse exp exp2 log sign ceil floor round cast"
-).split()
-_BINARY = (mil.add, mil.sub, mil.mul, mil.real_div, mil.maximum, mil.minimum)
+_UNARY = (*BOUNDED, *"sqrt rsqrt inverse exp exp2 log sign ceil floor round".split())
 pieces = mil.concat(rest).named("whole")
 
 
@@ -199,7 +196,7 @@ pieces = mil.concat(rest).named("whole")
     any_of(
         *(mil.resolve(name)(rest, x=pieces) for name in _UNARY),
         *(defn(pieces, rest) for defn in _MOVES),
-        *(form for defn in _BINARY for form in (defn(pieces, var("other")), defn(var("other"), pieces))),
+        *(form for defn in PAIRS for form in (defn(pieces, var("other")), defn(var("other"), pieces))),
     )
 )
 def work_on_pieces(op: Op, opts: AneLegalize, whole: Value) -> Value:

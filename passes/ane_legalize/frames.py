@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from anec.dialects import mil
 from anec.ir.attrs import Literal
 from anec.ir.graph import Op, Value
+from anec.passes.ane_legalize.pointwise import BOUNDED, PAIRS
 from anec.passes.common import dims, rebuild, varying
 from anec.passes.lower_to_mil.movement import joined, reshaped, sliced
 from anec.passes.lower_to_mil.padding import padded
@@ -178,15 +179,11 @@ def _inside(part: Value, batch: int, own: Sequence[bool], other: Value | None) -
 
 # -- what works on each frame ----------------------------------------------------------------------
 
-_UNARY = (
-    "relu relu6 leaky_relu elu gelu silu sigmoid sigmoid_hard tanh scaled_tanh softplus softsign clip clamped_relu "
-    "thresholded_relu linear_activation erf abs square sqrt exp prelu batch_norm cast"
-).split()
-_BINARY = (mil.add, mil.sub, mil.mul, mil.real_div, mil.maximum, mil.minimum)
+_UNARY = (*BOUNDED, "sqrt", "exp", "prelu", "batch_norm")
 x, y = varying("x"), varying("y")
 
 
-@rewrite(any_of(*(mil.resolve(name)(rest, x=x) for name in _UNARY), *(defn(rest) for defn in _BINARY)))
+@rewrite(any_of(*(mil.resolve(name)(rest, x=x) for name in _UNARY), *(defn(rest) for defn in PAIRS)))
 def pointwise_on_frames(op: Op) -> Value:
     """What works position by position works on frames as it does on volumes."""
     result = op.results[0].tensor

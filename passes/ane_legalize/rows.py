@@ -33,6 +33,7 @@ from anec.ir.attrs import Literal
 from anec.ir.graph import Op, Value
 from anec.ir.types import DType
 from anec.passes.ane_layout.projections import cut_of
+from anec.passes.ane_legalize.pointwise import BOUNDED, BOUNDED_PAIRS
 from anec.passes.ane_legalize.windows import Convolution, convolution, window_of
 from anec.passes.common import known, varying
 from anec.passes.lower_to_mil.movement import joined, reshaped, sliced
@@ -185,15 +186,11 @@ def _corner(rows: Value, down: range, across: range) -> Value:
 
 
 # Position by position, and finite where their operand is.
-_UNARY = (
-    "relu relu6 leaky_relu elu gelu silu sigmoid sigmoid_hard tanh scaled_tanh softplus softsign clip clamped_relu "
-    "thresholded_relu linear_activation erf abs square prelu batch_norm layer_norm cast"
-).split()
-_BINARY = (mil.add, mil.sub, mil.mul, mil.maximum, mil.minimum)
+_UNARY = (*BOUNDED, "prelu", "batch_norm", "layer_norm")
 x, y = varying("x"), varying("y")
 
 
-@rewrite(any_of(*(mil.resolve(name)(rest, x=x) for name in _UNARY), *(defn(rest) for defn in _BINARY)))
+@rewrite(any_of(*(mil.resolve(name)(rest, x=x) for name in _UNARY), *(defn(rest) for defn in BOUNDED_PAIRS)))
 def pointwise_in_rows(op: Op, opts: AneLegalize) -> Value:
     """What works position by position works on rows as it does on one."""
     result = op.results[0].tensor

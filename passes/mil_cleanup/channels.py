@@ -13,16 +13,15 @@ from anec.dialects import mil
 from anec.ir.dims import Dim
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import Operand, Pattern
-from anec.passes.common import only_use, rebuild, tensor
+from anec.passes.common import VIEWS, only_use, rebuild, tensor
 from anec.passes.lower_to_mil.permutation import divide, volume
 from anec.passes.mil_cleanup.pads import own_pads
 from anec.passes.mil_cleanup.transposes import permutation
 from anec.rewrite import any_of, reject, rest
 
-_VIEWS = (mil.reshape, mil.squeeze, mil.expand_dims)
 # Each element is an average of elements of its plane, whose weights add up to 1.
 _RESIZES = (mil.upsample_nearest_neighbor, mil.upsample_bilinear)
-_MOVES = (*_VIEWS, *_RESIZES, mil.transpose, mil.reduce_mean, mil.avg_pool, mil.pixel_shuffle)
+_MOVES = (*VIEWS, *_RESIZES, mil.transpose, mil.reduce_mean, mil.avg_pool, mil.pixel_shuffle)
 _MOVE_NAMES = frozenset(defn.name for defn in _MOVES)
 
 
@@ -107,7 +106,7 @@ def _through(move: Op, place: Place | None, *, forward: bool) -> Place | None:
     if place is None:
         return None
     x = move.value("x")
-    if move.defn in _VIEWS:
+    if move.defn in VIEWS:
         shapes = (x.tensor.shape, move.result.tensor.shape)
         return _viewed(place, *(shapes if forward else shapes[::-1]))
     if move.name == "mil.transpose":

@@ -22,13 +22,13 @@ from dataclasses import dataclass
 
 from anec.dialects import mil
 from anec.ir.graph import Op, Value
-from anec.passes.common import only_use, varying
+from anec.passes.common import VIEWS, only_use, varying
 from anec.passes.lower_to_mil.movement import moved
 from anec.passes.lower_to_mil.permutation import Movement, copies, planned, real
 from anec.passes.mil_cleanup.transposes import permutation
 from anec.rewrite import Rule, any_of, reject, rest, rewrite
 
-_MOVES = (mil.transpose, mil.reshape, mil.expand_dims, mil.squeeze)
+MOVEMENTS = (mil.transpose, *VIEWS)
 # How many moves of one tensor are looked at.
 _MOST = 16
 x = varying("x")
@@ -60,7 +60,7 @@ def chains(op: Op) -> Iterator[Chain]:
     """The moves that end with ``op``, from each tensor on the way; none for symbolic sizes."""
     steps: tuple[Op, ...] = ()
     count = 0
-    while op.defn in _MOVES and op.value("x").tensor.is_static and op.results[0].tensor.is_static:
+    while op.defn in MOVEMENTS and op.value("x").tensor.is_static and op.results[0].tensor.is_static:
         steps, x = (*steps, op), op.value("x")
         count += op.defn is mil.transpose or real(x.shape) != real(op.results[0].shape)
         yield Chain(x, steps, count)
@@ -142,7 +142,7 @@ def _spreading(waiting: list[tuple[Value, Movement]]) -> Iterator[tuple[Value, M
         at, reached = waiting.pop(0)
         yield at, reached
         for user in at.users:
-            if user.defn in _MOVES and user.results[0].tensor.is_static:
+            if user.defn in MOVEMENTS and user.results[0].tensor.is_static:
                 found = _behind(reached, user)
                 waiting += [] if found is None else [(user.results[0], found)]
 

@@ -194,8 +194,7 @@ def _check_divisor(operand: Operand) -> None:
         reject(f"a scale between {found[0]:g} and {found[1]:g} is no divisor")
 
 
-_chains = [step(scaled, b) for scaled in _scales for step in (mil.add, mil.sub)]
-_chains += [mil.sub(b, scaled) for scaled in _scales]
+_chains = [*_shifts, *(mil.sub(b, scaled) for scaled in _scales)]
 
 
 @rewrite(any_of(*(outer(chain, c) for chain in _chains for outer in (mil.mul, mil.real_div))))

@@ -16,20 +16,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from math import prod
 
-from anec.dialects import mil
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import LayoutKind, Pattern
-from anec.passes.common import only_use, rebuild, varying
+from anec.passes.common import VIEWS, only_use, rebuild, varying
 from anec.passes.mil_cleanup.reshapes import reshape_to
 from anec.rewrite import Rule, any_of, reject, rest, rewrite
 
-_VIEWS = (mil.reshape, mil.expand_dims, mil.squeeze)
 _REACH = 16
 computed = varying("computed")
 
 
 def _views(inner: Pattern) -> Pattern:
-    return any_of(*(view(inner, rest) for view in _VIEWS))
+    return any_of(*(view(inner, rest) for view in VIEWS))
 
 
 @rewrite(_views(computed))
@@ -64,7 +62,7 @@ def _begins_with_view(value: Value) -> bool:
             return False
         assert value.op is not None
         value = value.op.value(name)
-        if value.op is not None and value.op.defn in _VIEWS:
+        if value.op is not None and value.op.defn in VIEWS:
             return only_use(value)
     return False
 

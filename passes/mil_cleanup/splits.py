@@ -18,11 +18,11 @@ from __future__ import annotations
 from anec.dialects import mil
 from anec.ir.graph import Op, Value
 from anec.passes.common import only_use, varying
+from anec.passes.mil_cleanup.moves import MOVEMENTS
 from anec.passes.mil_cleanup.regrouped import groups
 from anec.passes.mil_cleanup.transposes import permutation
 from anec.rewrite import Rule, reject, rest, rewrite
 
-_MOVES = (mil.transpose, mil.reshape, mil.expand_dims, mil.squeeze)
 x = varying("x")
 
 
@@ -75,7 +75,7 @@ def _parted(op: Op) -> tuple[int, Op]:
     assert moved.op is not None
     if not only_use(moved):
         reject("the move has other users")
-    if not all(user.defn in _MOVES for part in op.results for user in part.users):
+    if not all(user.defn in MOVEMENTS for part in op.results for user in part.users):
         reject("a part is used as it is")
     if any(part.is_output or not part.users for part in op.results):
         reject("a part is not used, or is an output")

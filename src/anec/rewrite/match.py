@@ -90,7 +90,7 @@ class _Matcher:
         return self.miss is not None and bool(so_far.ops) and so_far.depth > self.miss.depth
 
     def fail(self, so_far: Match, reason: str, op: Op | None = None) -> None:
-        if self.miss is not None and self.tells(so_far):
+        if self.miss is not None and so_far.ops:
             self.miss.at(so_far.depth, reason, op, self.root)
 
     def operand(self, pattern: Base, operand: Operand, so_far: Match) -> Iterator[Match]:
