@@ -85,42 +85,7 @@ class Movement:
 
     def viewed(self, shape: Sequence[Dim]) -> Movement | None:
         """The tensor seen as ``shape``; None when an axis of it would straddle parts."""
-        return self._viewed(tuple(shape))
-
-    @lru_cache(maxsize=4096)  # noqa: B019  # movements are small values, and layers repeat each other
-    def _viewed(self, shape: tuple[Dim, ...]) -> Movement | None:
-        # What is left to see: a part's size and its key. Keys sort as the buffer does; splitting the
-        # part (3,) makes (3, 0) and (3, 1).
-        left: list[tuple[Dim, tuple[int, ...]]] = [
-            (self.parts[number], (number,)) for number in self.order if self.parts[number] != 1
-        ]
-        taken: list[list[tuple[tuple[int, ...], Dim]]] = []
-        for dim in shape:
-            axis: list[tuple[tuple[int, ...], Dim]] = []
-            need = dim
-            while need != 1:
-                if not left:
-                    return None
-                size, key = left.pop(0)
-                rest = divide(need, size)
-                if rest is not None:
-                    axis.append((key, size))
-                    need = rest
-                    continue
-                inner = divide(size, need)
-                if inner is None:
-                    return None
-                axis.append(((*key, 0), need))
-                left.insert(0, (inner, (*key, 1)))
-                need = 1
-            taken.append(axis)
-        if left:
-            return None
-        keys = sorted((entry for axis in taken for entry in axis), key=lambda entry: entry[0])
-        numbers = {key: number for number, (key, _) in enumerate(keys)}
-        return Movement(
-            tuple(size for _, size in keys), tuple(tuple(numbers[key] for key, _ in axis) for axis in taken)
-        )
+        return _viewed(self, tuple(shape))
 
     def behind(self, first: Movement) -> Movement | None:
         """What makes this of a tensor that ``first`` has moved; None when their parts are not parts of each other.
@@ -156,6 +121,39 @@ class Movement:
             found.append((tuple(volume([sizes[number] for number in block]) for block in blocks), perm))
             current = [number for index in perm for number in blocks[index]]
         return found
+
+
+@lru_cache(maxsize=4096)
+def _viewed(seen: Movement, shape: tuple[Dim, ...]) -> Movement | None:
+    """See :meth:`Movement.viewed`; kept, as layers repeat each other and rules ask again."""
+    # What is left to see: a part's size and its key. Keys sort as the buffer does; splitting the
+    # part (3,) makes (3, 0) and (3, 1).
+    left: list[tuple[Dim, tuple[int, ...]]] = [(seen.parts[at], (at,)) for at in seen.order if seen.parts[at] != 1]
+    taken: list[list[tuple[tuple[int, ...], Dim]]] = []
+    for dim in shape:
+        axis: list[tuple[tuple[int, ...], Dim]] = []
+        need = dim
+        while need != 1:
+            if not left:
+                return None
+            size, key = left.pop(0)
+            rest = divide(need, size)
+            if rest is not None:
+                axis.append((key, size))
+                need = rest
+                continue
+            inner = divide(size, need)
+            if inner is None:
+                return None
+            axis.append(((*key, 0), need))
+            left.insert(0, (inner, (*key, 1)))
+            need = 1
+        taken.append(axis)
+    if left:
+        return None
+    keys = sorted((entry for axis in taken for entry in axis), key=lambda entry: entry[0])
+    numbers = {key: number for number, (key, _) in enumerate(keys)}
+    return Movement(tuple(size for _, size in keys), tuple(tuple(numbers[key] for key, _ in axis) for axis in taken))
 
 
 def _strides(parts: Sequence[Dim]) -> list[int] | None:
@@ -246,7 +244,7 @@ def planned(given: Sequence[Dim], movement: Movement, wanted: Sequence[Dim]) -> 
 
 @lru_cache(maxsize=4096)
 def _planned(given: tuple[Dim, ...], movement: Movement, wanted: tuple[Dim, ...]) -> tuple[Step, ...]:
-    """Layers repeat each other, and rules ask again."""
+    """See :func:`planned`; kept as views are."""
     perm = movement.order if given == movement.parts else _one_transpose(given, movement, wanted)
     found = [movement.steps()]
     if perm is not None and len(given) <= MAX_RANK:
