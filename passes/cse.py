@@ -10,6 +10,7 @@ draws differ. Weights that are the same memory, or hold equal bytes, become one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
@@ -95,31 +96,35 @@ def _first_of_equals(weights: list[Weight], limit: int) -> dict[Weight, Weight]:
     """The weight to keep for each: the first that is the same memory or holds the same bytes."""
     kept: dict[Weight, Weight] = {}
     by_memory: dict[Hashable, Weight] = {}
-    alike: dict[Hashable, list[Weight]] = {}
+    by_type: dict[Hashable, list[Weight]] = {}
     for weight in weights:
         first = by_memory.setdefault((weight.identity, weight.type), weight)
         kept[weight] = first
         if first is weight and weight.data is not None and weight.type.bytes <= limit:
-            # A few samples tell most weights apart, so that few are read whole.
-            alike.setdefault((weight.type, _samples(weight)), []).append(weight)
-    for group in alike.values():
-        by_digest: dict[str, Weight] = {}
-        for weight in group if len(group) > 1 else ():
-            kept[weight] = by_digest.setdefault(weight.digest(), weight)
+            by_type.setdefault(weight.type, []).append(weight)
+    # A few samples tell most weights apart, so that few are read whole.
+    alike = [group for same_type in by_type.values() for group in _groups(same_type, _samples)]
+    for group in alike:
+        for equals in _groups(group, Weight.digest):
+            kept.update(dict.fromkeys(equals, equals[0]))
     return {weight: kept[first] for weight, first in kept.items()}
 
 
-def _samples(weight: Weight) -> tuple[str, ...]:
+def _groups(weights: list[Weight], key: Callable[[Weight], Hashable]) -> list[list[Weight]]:
+    """The weights that are several of one key; nothing is asked of one that is alone."""
+    if len(weights) < 2:
+        return []
+    found: dict[Hashable, list[Weight]] = {}
+    for weight in weights:
+        found.setdefault(key(weight), []).append(weight)
+    return [group for group in found.values() if len(group) > 1]
+
+
+def _samples(weight: Weight) -> str:
+    """Numbers from all over a weight, by slices: no dtype is without them, and nothing is copied."""
     tensor = weight.tensor()
-    size = tensor.numel()
-    found = []
-    for position in range(0, size, max(1, size // _SAMPLES)):
-        index = []
-        for length in reversed(tensor.shape):
-            position, at = divmod(position, length)
-            index.append(at)
-        found.append(str(tensor[tuple(reversed(index))].item()))
-    return tuple(found)
+    each = math.ceil(_SAMPLES ** (1 / max(1, tensor.dim())))
+    return str(tensor[tuple(slice(None, None, math.ceil(length / each) or 1) for length in tensor.shape)].tolist())
 
 
 __all__ = ["Cse", "merge_ops", "merge_weights"]

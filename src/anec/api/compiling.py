@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from anec.api import settings
+from anec.api.collector import young_objects_only
 from anec.api.functions import eager_at, eager_outputs, example_inputs, function_sources, lift_functions
 from anec.api.model import CompiledModel
 from anec.api.settings import Check
@@ -139,7 +140,7 @@ def compile_source(
     sources = function_sources(source, functions, target)
     # Running the program wants all threads, looking at weights one.
     threads = nullcontext() if check in ("numerics", "all") else one_thread()
-    with threads:
+    with threads, young_objects_only():
         lifted = lift_functions(sources, target)
         model = _compile_lifted(sources, lifted, steps, check, dump, dump_on, plugin_names, extra, name)
     model.module.meta["requested"] = settings.requested(passes)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from anec.api.collector import young_objects_only
 from anec.errors import UsageError
 from anec.ir.graph import Graph, Module
 from anec.ir.signature import PortKind, Signature
@@ -70,7 +71,7 @@ class CompiledModel:
         from anec import backend
         from anec.reference.threads import one_thread
 
-        with one_thread():
+        with one_thread(), young_objects_only():
             backend.save(self.module, path, overwrite=overwrite, metadata=self.module.meta)
         self._path = Path(path).absolute()
 

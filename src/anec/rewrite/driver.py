@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 import traceback
 from collections import deque
@@ -113,7 +114,7 @@ class _Run:
         self.statistics = Statistics(misses={rule.name: Miss() for rule in rewriter.rules})
         self.budget = 10 * len(graph) + 1000
         # A change may let a rule fire at any op that sees it through a pattern.
-        self.reach = max((depth(pattern) for rule in rewriter.rules for pattern in rule.patterns), default=1)
+        self.reach = max(map(_reach, rewriter.rules), default=1)
         # A rule of several roots may start at any other user of a value.
         self.joins = any(len(rule.patterns) > 1 for rule in rewriter.rules)
         self.recent: dict[str, deque[str]] = {}
@@ -139,12 +140,9 @@ class _Run:
 
     def visit(self, op: Op) -> None:
         for rule, start in self.by_root[op.name].items():
-            # Most rules end at the op in front; it is told once, and of users' rules at every place.
-            if start.makers is not None and rule.is_built_in and self.statistics.misses[rule.name].depth:
-                name, wanted = start.makers
-                operand = op.operand(name)
-                if not isinstance(operand, Value) or operand.op is None or operand.op.name not in wanted:
-                    continue
+            # Most rules end at the op in front, which is told once.
+            if self.statistics.misses[rule.name].depth and not start.fits(op):
+                continue
             # What did not fit on the way counts only where the rule does not fire in the end.
             miss = Miss()
             for found, roots in rule.matches(op, miss):
@@ -341,6 +339,11 @@ class _Run:
 def _users(value: Value) -> list[Op]:
     """The users in graph order: use lists remember their history, and a replay must not depend on it."""
     return sorted(value.users, key=lambda op: op._key)
+
+
+@functools.cache
+def _reach(rule: Rule) -> int:
+    return max(map(depth, rule.patterns))
 
 
 def _anchor(found: Match, roots: tuple[Op, ...]) -> Op | None:

@@ -223,28 +223,32 @@ def root_definitions(pattern: Base) -> list[OpDef]:
     return [alternative.defn for alternative in rooted(pattern)]
 
 
-def first_makers(alternatives: Sequence[OpPattern]) -> tuple[str, frozenset[str]] | None:
-    """What patterns ask for before anything else.
+def first_makers(alternatives: Sequence[OpPattern]) -> tuple[tuple[str, ...], frozenset[str]] | None:
+    """What patterns of one op ask for before anything else.
 
     Returns:
-        The operand that is matched first, and the names of the ops that may have made it; None where
-        anything may have, where operands may change places, or where the patterns differ.
+        The operands that are matched first, of which one has to be made by an op that they ask for,
+        and the names of those ops; None where anything may have made them.
     """
     found = [_first_maker(alternative) for alternative in alternatives]
     asked = [one for one in found if one is not None]
-    if len(asked) < len(found) or len({name for name, _ in asked}) != 1:
+    if not asked or len(asked) < len(found):
         return None
-    return asked[0][0], frozenset[str]().union(*(names for _, names in asked))
+    operands = dict.fromkeys(name for names, _ in asked for name in names)
+    return tuple(operands), frozenset[str]().union(*(makers for _, makers in asked))
 
 
-def _first_maker(pattern: OpPattern) -> tuple[str, frozenset[str]] | None:
-    if pattern.defn.commutative:
-        return None
-    for param in pattern.defn.operand_params:
+def _first_maker(pattern: OpPattern) -> tuple[tuple[str, ...], frozenset[str]] | None:
+    params = pattern.defn.operand_params
+    for param in params:
         wanted = pattern.operands.get(param.name)
-        if wanted is not None:
-            names = None if isinstance(wanted, tuple) else _makers(wanted)
-            return None if names is None else (param.name, names)
+        names = None if wanted is None or isinstance(wanted, tuple) else _makers(wanted)
+        if names is not None:
+            # Operands that may change places: either may be the one.
+            places = params[:2] if pattern.defn.commutative and param in params[:2] else (param,)
+            return tuple(place.name for place in places), names
+        if wanted is not None and not isinstance(wanted, Var):
+            return None
     return None
 
 

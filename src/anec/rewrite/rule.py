@@ -118,12 +118,23 @@ class Start:
 
     Args:
         forms: the alternatives of its main pattern with one op at their root.
-        makers: the operand that all of them match first, and the names of the ops that may have made
-            it; None where anything may have.
+        makers: operands of which one has to be made by an op of these names; None where anything
+            may have made them, and for rules that are not anec's own, whose near misses are told in full.
     """
 
     forms: tuple[OpPattern, ...]
-    makers: tuple[str, frozenset[str]] | None
+    makers: tuple[tuple[str, ...], frozenset[str]] | None
+
+    def fits(self, op: Op) -> bool:
+        """Whether the operands of ``op`` are made by what the forms ask for."""
+        if self.makers is None:
+            return True
+        operands, wanted = self.makers
+        for name in operands:
+            operand = op.operand(name)
+            if isinstance(operand, Value) and operand.op is not None and operand.op.name in wanted:
+                return True
+        return False
 
 
 @functools.cache
@@ -132,7 +143,9 @@ def starts(rule: Rule) -> dict[str, Start]:
     forms: dict[str, list[OpPattern]] = {}
     for form in rooted(rule.patterns[0]):
         forms.setdefault(form.defn.name, []).append(form)
-    return {name: Start(tuple(found), first_makers(found)) for name, found in forms.items()}
+    return {
+        name: Start(tuple(found), first_makers(found) if rule.is_built_in else None) for name, found in forms.items()
+    }
 
 
 def _users(captures: dict[str, Captured], shared: set[str]) -> list[Op]:
