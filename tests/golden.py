@@ -30,7 +30,7 @@ from anec.pipeline.base import Context, Exact, Pass
 from anec.pipeline.spec import PassSpec, make_pass, parse_pipeline
 from anec.reference.call import DECLARED, DOUBLE, Precision
 from anec.reference.evaluate import evaluate
-from anec.rewrite.driver import Rewrite
+from anec.rewrite.records import Rewrite
 from anec.testing import assert_same_numbers
 
 FOLDER = Path(__file__).parent / "golden"

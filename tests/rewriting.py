@@ -14,7 +14,7 @@ from anec.ir.signature import Port
 from anec.ir.types import TensorType
 from anec.ir.verify import verify
 from anec.rewrite import Rewriter, RewriteRecord, Rule
-from anec.rewrite.driver import Statistics
+from anec.rewrite.records import Statistics
 
 
 def module_of(function: Callable[..., Any], *types: str, line: str = "model.py:1") -> Module:

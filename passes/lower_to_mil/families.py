@@ -40,6 +40,7 @@ FAMILIES = (
     "order",
     "index",
     "bags",
+    "masked_writes",
     "scatter",
     "norm",
     "norm_statistics",

@@ -1,4 +1,4 @@
-"""Writing by index, slice or mask; torch's in-place assignments arrive as these.
+"""Writing by index or slice; torch's in-place assignments arrive as these.
 
     %y = aten.index_put.default(%x, [%i], %v)     %i: i64[3], %v: f32[3,8]
         ->
@@ -26,18 +26,17 @@ from anec.ir.attrs import Literal
 from anec.ir.graph import Op, Value
 from anec.ir.types import DType
 from anec.passes.lower_to_mil.index import as_result, cut_to, source
+from anec.passes.lower_to_mil.masked_writes import put_where
 from anec.passes.lower_to_mil.positions import Merged, by_axis, is_mask, merge, positions, size_of
 from anec.passes.lower_to_mil.roots import each
 from anec.passes.lower_to_mil.runs import FIRST_WITH_SLICE_UPDATE, put_run, run_start
 from anec.passes.lower_to_mil.shared import (
     as_value,
     broadcast_to,
-    choose,
     constant_tensor,
     filled,
     flat,
     reshaped,
-    with_rank,
 )
 from anec.passes.lower_to_mil.typing import INT32_MAX, INT32_MIN, argument, axis, cast, result_type, static, value
 from anec.pipeline.base import Context
@@ -122,7 +121,7 @@ def index_put(op: Op, ctx: Context) -> Value:
     given = op.variadic("indices")
     masks = [operand for operand in given if isinstance(operand, Value)]
     if len(masks) == 1 and is_mask(masks[0]):
-        found = _masked(op, x, new, masks[0], given.index(masks[0]), ctx)
+        found = put_where(op, x, new, masks[0], given.index(masks[0]), ctx)
         if found is not None:
             return as_result(found, op)
     merged = merge(x, by_axis(op, x.rank, ctx), ctx)
@@ -173,41 +172,6 @@ def _progression(merged: Merged, ctx: Context) -> tuple[int, int] | None:
     if step < 1 or any(b - a != step for a, b in pairwise(places)):
         return None
     return places[0], step
-
-
-def _masked(op: Op, x: Value, new: Value, mask: Value, position: int, ctx: Context) -> Value | None:
-    """x[..., mask, ...] = new: a choice where every place gets the same, whatever the mask."""
-    after = x.rank - position - mask.rank
-    sizes = static(new.tensor)
-    if len(sizes) > after:
-        if sizes[len(sizes) - after - 1] != 1:
-            return None if constant_tensor(mask, ctx) is not None else _in_turn(op, x, new, mask, position)
-        before, rest = sizes[: len(sizes) - after - 1], sizes[len(sizes) - after :]
-        new = reshaped(new, (*before, *[1] * mask.rank, *rest)) if before else reshaped(new, rest)
-    truth = with_rank(value(mask, DType.BOOL), mask.rank + after)
-    if op.attr("accumulate"):
-        new = mil.add(x, new)
-    return choose(truth, new, x, x.tensor)
-
-
-def _in_turn(op: Op, x: Value, new: Value, mask: Value, position: int) -> Value:
-    """x[..., mask, ...] = new, where the n-th true place gets the n-th slice; torch has as many slices as places."""
-    shape = static(x.tensor)
-    before, rest = shape[:position], shape[position + mask.rank :]
-    places = math.prod(shape[position : position + mask.rank])
-    slices = static(new.tensor)[-len(rest) - 1]
-    truth = reshaped(value(mask, DType.BOOL), (places,))
-    x = reshaped(x, (*before, places, *rest))
-    found = mil.gather(broadcast_to(new, (*before, slices, *rest)), _turns(truth), axis=position)
-    if op.attr("accumulate"):
-        found = mil.add(x, found)
-    return reshaped(choose(with_rank(truth, 1 + len(rest)), found, x, x.tensor), shape)
-
-
-def _turns(truth: Value) -> Value:
-    """For each place of a mask of one axis how many true ones lie in front of it."""
-    count = mil.cumsum(mil.cast(truth, dtype="int32"), axis=0)
-    return mil.maximum(mil.sub(count, 1), 0)
 
 
 def _along_one(op: Op, ctx: Context, *, wraps: bool = False) -> tuple[Value, Write]:
@@ -374,39 +338,6 @@ def index_reduce(op: Op, ctx: Context) -> Value:
 # -- masks -----------------------------------------------------------------------------------------
 
 
-@rewrite(each("masked_scatter"))
-def masked_scatter(op: Op) -> Value:
-    """The n-th true place takes the n-th element: its position is a running count of the mask."""
-    type_ = result_type(op)
-    shape = static(type_)
-    x, new, mask = source(op), source(op, "source"), value(op.operand("mask"), DType.BOOL)
-    mask = _unrepeated(mask)
-    x = broadcast_to(x, shape)
-    row = _row_size(mask, static(new.tensor), shape)
-    places = mask if row > 1 else broadcast_to(mask, shape)
-    count = math.prod(shape) // row
-    rows = reshaped(new, (math.prod(static(new.tensor)) // row, row) if row > 1 else (math.prod(static(new.tensor)),))
-    found = reshaped(mil.gather(rows, _turns(reshaped(places, (count,))), axis=0), shape)
-    return as_result(choose(mask, found, x, x.tensor), op)
-
-
-def _unrepeated(mask: Value) -> Value:
-    """What a mask was before it was repeated to full shape."""
-    while mask.op is not None and mask.op.name == "mil.tile":
-        mask = mask.op.value("x")
-    return mask
-
-
-def _row_size(mask: Value, new: tuple[int, ...], shape: tuple[int, ...]) -> int:
-    """How many neighbouring elements the mask takes or leaves together, and ``new`` holds together."""
-    sizes = static(mask.tensor)
-    row, at = 1, len(shape)
-    while at > 1 and len(sizes) == len(shape) and sizes[at - 1] == 1:
-        row, at = row * shape[at - 1], at - 1
-    whole = sizes[:at] == shape[:at]
-    return row if whole and row > 1 and math.prod(new) % row == 0 else 1
-
-
 RULES: list[Rule] = [
     slice_scatter,
     select_scatter,
@@ -415,5 +346,4 @@ RULES: list[Rule] = [
     put,
     scatter,
     index_reduce,
-    masked_scatter,
 ]

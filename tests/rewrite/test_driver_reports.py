@@ -11,7 +11,8 @@ from anec.errors import AnecError
 from anec.ir.facts import Facts
 from anec.ir.graph import Op
 from anec.rewrite import Rewriter, RewriteRecord
-from anec.rewrite.driver import Rewrite, find_rule
+from anec.rewrite.driver import find_rule
+from anec.rewrite.records import Rewrite
 from rewriting import module_of, rule, run, soft
 
 x, y = var("x"), var("y")

@@ -10,7 +10,7 @@ from anec import Value, mil, reject, var
 from anec.errors import AnecError, UnsupportedError
 from anec.ir.verify import verify
 from anec.rewrite import Rewriter, Rule
-from anec.rewrite.driver import Rewrite
+from anec.rewrite.records import Rewrite
 from rewriting import module_of, roots, rule, run, soft
 
 x, y = var("x"), var("y")

@@ -21,7 +21,7 @@ from anec.pipeline.base import Context
 from anec.pipeline.clone import clone
 from anec.pipeline.manager import Manager
 from anec.rewrite import Rule
-from anec.rewrite.driver import Rewrite
+from anec.rewrite.records import Rewrite
 from anec.rewrite.rule import Replacement
 
 TARGETS = ("iOS15", "iOS16", "iOS17", "iOS18")

@@ -12,8 +12,9 @@ from anec.check.fidelity import EXACT, Close, Exact, Fidelity, Lossy
 from anec.ir.build import Builder
 from anec.ir.facts import Facts
 from anec.ir.graph import Graph, Module, Op
-from anec.rewrite.driver import Rewrite, Rewriter, RewriteRecord, Statistics
+from anec.rewrite.driver import Rewriter
 from anec.rewrite.match import Miss
+from anec.rewrite.records import Rewrite, RewriteRecord, Statistics
 from anec.rewrite.rule import Rule
 
 __all__ = ["EXACT", "Close", "Context", "Exact", "Fidelity", "Lossy", "Pass"]

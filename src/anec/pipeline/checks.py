@@ -19,7 +19,7 @@ from anec.pipeline.base import Pass
 from anec.pipeline.manager import Instrument, PassReport, Report
 from anec.pipeline.spec import Steps
 from anec.reference.call import DOUBLE
-from anec.rewrite.driver import Rewrite
+from anec.rewrite.records import Rewrite
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from anec.pipeline.base import Pass
 from anec.pipeline.manager import Instrument, PassReport, Report
 from anec.pipeline.spec import Steps
 from anec.pipeline.store import WeightStore, write_whole
-from anec.rewrite.driver import RewriteRecord
+from anec.rewrite.records import RewriteRecord
 
 DumpWhen = Literal["change", "all", "failure"]
 # How a list ends in JSON with an indent.

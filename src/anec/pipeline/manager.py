@@ -13,8 +13,8 @@ from anec.ir.build import assuming
 from anec.ir.graph import Graph, Module, Op
 from anec.pipeline.base import Context, Lossy, Pass
 from anec.pipeline.spec import FixStep, Steps, flatten
-from anec.rewrite.driver import Rewrite, RewriteRecord
 from anec.rewrite.match import Miss
+from anec.rewrite.records import Rewrite, RewriteRecord
 
 _FIX_LIMIT = 16
 

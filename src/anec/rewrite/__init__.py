@@ -1,8 +1,9 @@
 """Rules: patterns over ops, the functions that replace what they match, and the driver."""
 
-from anec.rewrite.driver import Rewriter, RewriteRecord
+from anec.rewrite.driver import Rewriter
 from anec.rewrite.match import Match, Miss, match
 from anec.rewrite.pattern import any_of, constant, optional, rest, var
+from anec.rewrite.records import RewriteRecord
 from anec.rewrite.rule import Reject, Rule, reject, rewrite
 
 __all__ = [

@@ -7,7 +7,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from anec.errors import AnecError, UnsupportedError, nearest
 from anec.ir.build import Builder, assuming
@@ -18,58 +18,13 @@ from anec.ir.types import narrowed
 from anec.ir.verify import agree
 from anec.rewrite.match import Match, Miss
 from anec.rewrite.pattern import depth
+from anec.rewrite.records import Rewrite, RewriteRecord, Statistics
 from anec.rewrite.rule import Reject, Replacement, Rule, Start, starts
 
 # How often a rule may fire at one place on the same op before it counts as a cycle.
 _REPEATS = 8
 # Rules ask whether a value has one user, or few: one fewer of many changes nothing.
 _FEW = 4
-
-
-@dataclass(frozen=True, slots=True)
-class RewriteRecord:
-    """One rewrite, for traces and reports."""
-
-    rule: str
-    function: str
-    site: str
-    place: str
-    before: tuple[str, ...]
-    after: tuple[str, ...]
-    seconds: float
-
-    def as_json(self) -> dict[str, object]:
-        return {
-            "rule": self.rule,
-            "function": self.function,
-            "site": self.site,
-            "origin": self.place,
-            "before": list(self.before),
-            "after": list(self.after),
-            "seconds": self.seconds,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Rewrite:
-    """A rewrite as it happens: both sides are in the graph. What checks are handed."""
-
-    rule: Rule
-    graph: Graph
-    match: Match
-    roots: tuple[Op, ...]
-    created: tuple[Op, ...]
-    old: tuple[Value, ...]
-    new: tuple[Value, ...]
-
-
-@dataclass(slots=True)
-class Statistics:
-    """What a run of the driver did."""
-
-    fired: dict[str, int] = field(default_factory=dict)
-    misses: dict[str, Miss] = field(default_factory=dict)
-    visited: int = 0
 
 
 @dataclass(slots=True)
