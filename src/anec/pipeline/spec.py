@@ -159,7 +159,7 @@ def make_pass(spec: PassSpec, *, ignore_unknown: bool = False) -> Pass:
     """
     cls = registry.find(spec.name)
     options = cls.options()
-    hints = typing.get_type_hints(cls)
+    hints = typing.get_type_hints(cls) if spec.options else {}
     values: dict[str, Any] = {}
     for key, text in spec.options:
         name = _kebab(key)
