@@ -10,7 +10,7 @@ from anec.ir.dims import Dim
 from anec.ir.graph import Op, Value
 from anec.ir.types import TensorType
 from anec.passes.ane_layout.forms import Form, Route, Step, cost, places, tensors_written
-from anec.passes.ane_layout.transfer import Moving
+from anec.passes.ane_layout.transfer import Moving, is_projection
 from anec.passes.lower_to_mil.permutation import volume
 
 
@@ -49,7 +49,7 @@ def _price(op: Op, how: Moving, form: Form) -> int:
     one element (rule A06), which takes a third of that. A norm or softmax over the last axis cannot be
     divided along that (rule A23).
     """
-    if op.defn is mil.linear or op.defn is mil.matmul:
+    if is_projection(op):
         smaller = min(size_of(op.results[0]), size_of(op.value("x")))
         single = form is Form.CHANNELS_FIRST and how.rank == 2
         return 3 * smaller if form is Form.WRITTEN else smaller if single else 0

@@ -6,6 +6,7 @@
 %y = mil.conv(%x, %w4, %b)                           %x: f32[B,C,1,S]
 
 %y = mil.layer_norm(%x, %g, %b) {axes=[-1]}    ->    %y = mil.layer_norm(%x, %g, %b) {axes=[1]}
+%y = mil.matmul(%p, %q)                        ->    %y = mil.matmul(%q, %p)        each with its last axes swapped
 """
 
 from __future__ import annotations
@@ -64,12 +65,15 @@ def judged(op: Op) -> Moving | str:
     rank = max(operand.rank for operand in (*op.inputs, *op.results))
     forms = tuple(form for form in forms_of(rank) if all(form in forms_of(result.rank) for result in op.results))
     keeps = all(result.rank == rank for result in op.results)
-    if op.defn is mil.linear or op.defn is mil.matmul:
+    if is_projection(op):
         forms = tuple(form for form in forms if places(form, rank)[-1] == 1)
+    elif op.defn is mil.matmul:
+        forms = tuple(form for form in forms if form is Form.SEQUENCE_LAST)
     if not forms:
         hindrance = f"tensors of rank {rank} have one form"
     elif op.defn is mil.linear or op.defn is mil.matmul:
-        hindrance = "" if _is_product(op) else "it has no constant matrix over its last axis"
+        fits = is_projection(op) or all(operand.rank == rank for operand in op.inputs)
+        hindrance = "" if fits else "it has no constant matrix over its last axis"
     elif op.defn is mil.layer_norm:
         axes = op.attr("axes")
         # Scale and shift of several axes would have to be permuted with them.
@@ -91,11 +95,11 @@ def judged(op: Op) -> Moving | str:
     return hindrance or Moving(rank, keeps, forms)
 
 
-def _is_product(op: Op) -> bool:
-    """A product with a constant matrix, over the last axis."""
+def is_projection(op: Op) -> bool:
+    """Whether ``op`` is a product with a constant matrix, over the last axis."""
     if op.defn is mil.linear:
         return op.value("weight").is_constant
-    if not isinstance(op.operand("x"), Value) or op.value("x").is_constant:
+    if op.defn is not mil.matmul or not isinstance(op.operand("x"), Value) or op.value("x").is_constant:
         return False
     y = op.operand("y")
     matrix = isinstance(y, Value) and y.is_constant and y.rank == 2
@@ -121,6 +125,10 @@ def build(op: Op, form: Form, rank: int, fetch: Fetch) -> tuple[Value, ...]:
     if op.defn is mil.linear:
         weight = mil.expand_dims(op.value("weight"), axes=(2, 3))
         return (mil.conv(fetch(op.value("x")), weight, op.operand("bias")),)
+    if op.defn is mil.matmul and not is_projection(op):
+        # (X Y)^T is Y^T X^T.
+        x, y = fetch(op.value("x")), fetch(op.value("y"))
+        return (mil.matmul(y, x, transpose_x=op.attr("transpose_y"), transpose_y=op.attr("transpose_x")),)
     if op.defn is mil.matmul:
         matrix = op.value("y") if op.attr("transpose_y") else mil.transpose(op.value("y"), perm=(1, 0))
         return (mil.conv(fetch(op.value("x")), mil.expand_dims(matrix, axes=(2, 3))),)

@@ -68,6 +68,9 @@ OPS: dict[str, Make] = {
     "linear without bias": lambda p, x: mil.linear(x, p.weight(6, x.shape[-1])),
     "matmul": lambda p, x: mil.matmul(x, p.weight(x.shape[-1], 6)),
     "matmul, transposed": lambda p, x: mil.matmul(x, p.weight(6, x.shape[-1]), transpose_y=True),
+    "computed product": lambda p, x: mil.matmul(x, x, transpose_y=True),
+    "computed product, left transposed": lambda p, x: mil.matmul(x, x, transpose_x=True),
+    "computed product with a constant": lambda p, x: mil.matmul(p.weight(*[1] * (x.rank - 2), 6, x.shape[-2]), x),
     "layer_norm": lambda p, x: mil.layer_norm(x, axes=(-1,), gamma=p.weight(4), beta=p.weight(4), epsilon=1e-5),
     "layer_norm over two axes": lambda p, x: mil.layer_norm(x, axes=(-2, -1), epsilon=1e-5),
     "softmax": lambda p, x: mil.softmax(x, axis=-1),
@@ -125,6 +128,8 @@ def test_same_numbers_in_every_form(name: str, rank: int, form: Form) -> None:
     problem.form.update(dict.fromkeys(movable, form))
     if name in ("linear", "linear without bias", "matmul", "matmul, transposed") and places(form, rank)[-1] != 1:
         assert len(movable) == 1, "a product works with its channels on axis 1 only"
+    elif name.startswith("computed product") and form is not Form.SEQUENCE_LAST:
+        assert len(movable) == 1, "a product of computed matrices swaps their last two axes, no others"
     else:
         assert len(movable) >= 2, "the op and its neighbour are movable"
     Rebuilder(program.graph, Context(module, program.graph), problem, movable).run()
@@ -183,6 +188,22 @@ def test_a_transformer_layer_turns_keys_only() -> None:
     # One at each end, and one for the keys of each layer.
     assert found["transpose"] == 4
     assert not found["linear"] + found["reshape"] + found["matmul"]
+
+
+def test_a_linear_attention_turns_nothing() -> None:
+    class Linear(tnn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.inner, self.out = tnn.LayerNorm(16), tnn.Linear(16, 48), tnn.Linear(16, 16)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            q, k, v = self.inner(self.norm(x)).view(2, 7, 3, 2, 8).permute(2, 0, 3, 1, 4)
+            context = k.softmax(dim=-2).transpose(-1, -2) @ v
+            out: torch.Tensor = self.out((q.softmax(dim=-1) @ context).transpose(1, 2).reshape(2, 7, 16))
+            return x + out
+
+    found = compiled(tnn.Sequential(Linear(), Linear()), 2, 7, 16)
+    assert (found["matmul"], found["conv"], found["transpose"]) == (4, 8, 2), "at the ends only"
 
 
 def test_rotary_heads_stay_views() -> None:
