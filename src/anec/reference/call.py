@@ -39,6 +39,8 @@ _MIL_FLOATS = {"fp16": "fp64", "fp32": "fp64"}
 _STRIDE_FREE = {"aten.view.default": "aten.reshape.default", "aten._unsafe_view.default": "aten.reshape.default"}
 # For the same reason what these see of the memory of a value is its elements in row-major order.
 _STRIDED = frozenset("as_strided as_strided_copy as_strided_scatter".split())
+# torch has no range of these ("arange_cpu" not implemented), though its own decomposition of eye asks for one.
+_RANGELESS = frozenset({torch.uint16, torch.uint32, torch.uint64})
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +158,21 @@ def kernel_arguments(
     function = torch_op(_STRIDE_FREE.get(op.name, op.name))
     if op.defn.root in _STRIDED:
         positional[0] = positional[0].contiguous()
+    if op.defn.root == "gather":
+        # Places are int32 once they are narrowed, which torch 2.7 does not take.
+        positional[2] = positional[2].long()
+    if op.defn.root == "arange" and keywords.get("dtype") in _RANGELESS:
+        return _narrowed(function, keywords.pop("dtype")), positional, keywords
     return _zeroed(function) if op.defn.root in _UNINITIALISED else function, positional, keywords
 
 
 def _zeroed(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     """Memory that torch leaves as it was is zeros here, as the lowering has it."""
     return lambda *args, **kwargs: function(*args, **kwargs).zero_()
+
+
+def _narrowed(function: Callable[..., torch.Tensor], dtype: torch.dtype) -> Callable[..., torch.Tensor]:
+    return lambda *args, **kwargs: function(*args, **kwargs).to(dtype)
 
 
 def _pad(x: torch.Tensor, pad: Any, mode: str = "constant", value: float | None = None) -> torch.Tensor:
