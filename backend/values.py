@@ -83,7 +83,10 @@ def plain(array: np.ndarray[Any, Any]) -> Attr:
     if array.ndim:
         return tuple(plain(item) for item in array)
     number = array[()]
-    return float(str(number)) if array.dtype.kind == "f" else number.item()
+    exact: Attr = number.item()
+    shortest = float(str(number)) if array.dtype.kind == "f" else None
+    # That of float32's largest number is larger still, as a float64.
+    return exact if shortest is None or abs(shortest) > float(np.finfo(array.dtype).max) else shortest
 
 
 def read_value(value: Any, name: str, folder: Path) -> Constant:

@@ -18,7 +18,7 @@ from anec.frontend.concrete import Constants
 from anec.frontend.decompose import KEPT, decompose
 from anec.frontend.example import ExampleCall
 from anec.frontend.explain import UNBOUND
-from anec.frontend.export import evaluating, export, run_eagerly
+from anec.frontend.export import evaluating, export, run_eagerly, sized_by_data
 from anec.frontend.lift import lift
 from anec.frontend.names import NewNames
 from anec.frontend.shapes import Shapes
@@ -67,12 +67,21 @@ def from_torch(
     positional = as_arguments(args)
     call = bind_call(model, positional, kwargs, bind, dynamic_shapes)
 
-    def attempt(*, concrete: bool) -> Lifted:
+    def trace(*, concrete: bool) -> ExportedProgram:
         with call.inside(model, constants) if concrete else contextlib.nullcontext():
             known = len(call.held)
             program = export(model, call.exported_args, call.exported_kwargs, call.dynamic_shapes, shapes=shapes)
             if len(call.held) > known:
                 program = export(model, call.exported_args, call.exported_kwargs, call.dynamic_shapes, shapes=shapes)
+        return program
+
+    def attempt(*, concrete: bool) -> Lifted:
+        program = trace(concrete=concrete)
+        if sized_by_data(program) and not concrete and isinstance(model, torch.nn.Module):
+            # A mask that is a constant: how many elements it picks is known.
+            with contextlib.suppress(AnecError):
+                decided = trace(concrete=True)
+                program = program if sized_by_data(decided) else decided
         return lift(
             decompose(program),
             function=function,

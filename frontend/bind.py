@@ -72,6 +72,8 @@ class BoundCall:
             constants: shared among functions of one model.
         """
         own, shared = vars(model).get("forward"), constants or Constants()
+        # Of bound inputs alone it is said that they decide; without one, masks and counts of the module may.
+        whole = () if self.values else _whole_buffers(model)
         original = model.forward
 
         @functools.wraps(original)
@@ -82,7 +84,7 @@ class BoundCall:
                 full = [self._fill(place, value, mode.copied) for place, value in enumerate(args)]
                 named = {name: self._fill(name, value, mode.copied) for name, value in kwargs.items()}
                 named |= {name: self._fill(name, self.kwargs[name], mode.copied) for name in self.absent}
-            with mode:
+            with mode, _in_place([place for place in whole if id(place[2]) not in self.held]):
                 return mode.enter(original(*full, **named))
 
         # Through __dict__: the attribute is no part of the model.
@@ -104,6 +106,30 @@ class BoundCall:
         for number, tensor in bound.items():
             leaves[number] = fill(tensor)
         return pytree.tree_unflatten(leaves, spec)
+
+
+_Buffer = tuple[torch.nn.Module, str, torch.Tensor]
+
+
+def _whole_buffers(model: torch.nn.Module) -> list[_Buffer]:
+    """The buffers of integers and bools, with the module and the name they are registered under."""
+    found = [
+        (module, name, buffer) for module in model.modules() for name, buffer in module.named_buffers(recurse=False)
+    ]
+    return [place for place in found if not place[2].is_floating_point() and not place[2].is_complex()]
+
+
+@contextlib.contextmanager
+def _in_place(buffers: Sequence[_Buffer]) -> Iterator[None]:
+    """Give modules the buffers back that torch.export has replaced by traced ones."""
+    traced = [(module, name, module._buffers[name]) for module, name, _ in buffers]
+    try:
+        for module, name, buffer in buffers:
+            module._buffers[name] = buffer
+        yield
+    finally:
+        for module, name, before in traced:
+            module._buffers[name] = before
 
 
 def bind_call(

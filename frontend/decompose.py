@@ -17,6 +17,7 @@ import torch
 from torch.export import ExportedProgram
 
 from anec.errors import AnecError
+from anec.frontend import quantized
 from anec.frontend.explain import explain, quiet
 from anec.frontend.vmapped import without_vmap_levels
 from anec.frontend.writes import harmless_writes
@@ -43,7 +44,8 @@ _REASONS = {
     ),
     "one Core ML op; taken apart its places may be negative, which costs three more": "index_copy.default",
     "taken apart it is computed in float32, where whole numbers fall beside torch's": (
-        "linspace.default linspace.Tensor_Tensor linspace.Tensor_Scalar linspace.Scalar_Tensor"
+        "linspace.default linspace.Tensor_Tensor linspace.Tensor_Scalar linspace.Scalar_Tensor "
+        "logspace.Tensor_Tensor logspace.Tensor_Scalar logspace.Scalar_Tensor"
     ),
     "one Core ML op; taking it apart asks for the sign of its index": "select_scatter.default take.default",
     "resampling: taken apart it is index arithmetic and gathers": (
@@ -61,6 +63,7 @@ _REASONS = {
         "replication_pad3d.default roll.default stack.default tril.default triu.default one_hot.default im2col.default "
         "col2im.default diag_embed.default"
     ),
+    "taken apart it counts in uint16, of which torch has no range": "eye.default eye.m",
     "overlapping windows added up, as istft does; taken apart it is a scatter, or one op an entry of the window": (
         "unfold_backward.default"
     ),
@@ -105,7 +108,7 @@ def decompose(program: ExportedProgram, *, keep: Collection[str] = KEPT.keys()) 
     Raises:
         AnecError: torch cannot decompose the program.
     """
-    kept, table = _table(frozenset(keep))
+    kept, table = _table(frozenset(keep), quantized.is_exported())
     writes = harmless_writes(program.graph)
     if writes is not None and not any(
         _trains(node) or _must_change(writes.get(node, node.target), table, kept) for node in program.graph.nodes
@@ -123,14 +126,21 @@ def decompose(program: ExportedProgram, *, keep: Collection[str] = KEPT.keys()) 
 
 
 @cache
-def _table(keep: frozenset[str]) -> tuple[frozenset[Any], Any]:
-    """The ops that stay whole, and torch's table without them; it takes 0.3 s to make."""
+def _table(keep: frozenset[str], has_quantized: bool) -> tuple[frozenset[Any], Any]:
+    """The ops that stay whole, and torch's table without them; it takes 0.3 s to make.
+
+    Args:
+        keep: names of the ops that stay whole.
+        has_quantized: the ops of exported quantized models are there; only what the table is cached by.
+    """
     kept = frozenset(_overloads(keep))
     table = torch.export.default_decompositions()
     for op in kept:
         table.pop(op, None)  # type: ignore[no-untyped-call]  # torch's own table class
     for op, unchecked in _UNCHECKED.items():
         table[op] = _first(unchecked)
+    for op, function in quantized.decompositions().items():
+        table[op] = function
     return kept, table
 
 

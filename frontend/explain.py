@@ -9,6 +9,9 @@ import logging
 import re
 import sys
 from collections.abc import Iterator
+from traceback import FrameSummary, walk_tb
+
+import sympy  # type: ignore[import-untyped]  # it has no stubs
 
 from anec.errors import AnecError
 from anec.frontend.origins import is_users
@@ -22,6 +25,7 @@ BIND = (
 _HINTS = (
     (r"data-dependent|GuardOnDataDependent|Could not extract specialized integer|unbacked", BIND),
     (r"not supported for tensor subclasses|numpy\(\)|DynamicOutputShape|Cannot call (numel|tolist)", BIND),
+    (r"DataDependentOutput", BIND),
     (r"Constraints violated|specialized", "{fixes}"),
     (r"not in range \[", "the size of an example input lies outside the range of its Dim"),
     (r"ScriptModule", "pass the nn.Module that was scripted or traced, not its TorchScript form"),
@@ -29,6 +33,10 @@ _HINTS = (
     (r"not a known type|Unsupported output", "return tensors in tuples, lists, dicts or a registered dataclass"),
     (r"dynamic_shapes", "write dynamic_shapes={'x': {0: torch.export.Dim('batch', max=8)}} after forward's parameters"),
     (r"positional argument|required argument|unexpected keyword", "the example inputs do not fit forward's parameters"),
+    (
+        r"quantized\.\w*PackedParams|quantized::",
+        "the model holds weights packed for torch's quantized kernels: compile the float model it was made from",
+    ),
     (r"torch\.jit|ScriptFunction", "the model calls TorchScript; call the Python function instead"),
 )
 _PACKED = (
@@ -130,11 +138,25 @@ def _place(error: BaseException) -> str | None:
         seen = seen.__cause__ or seen.__context__
     named = re.findall(r'File "([^"]+)", line (\d+), in', str(error))
     told = [(name, int(line)) for name, line in named if is_users(name, libraries=True)]
-    place = told[-1] if told else _inside_forward(frames)
+    place = told[-1] if told else _inside_forward(frames) or _where_fixed(error)
     if place is None:
         return None
     source = linecache.getline(*place).strip()
     return f"{place[0]}:{place[1]}" + (f": {source}" if source else "")
+
+
+def _where_fixed(error: BaseException) -> tuple[str, int] | None:
+    """The line that asked for a free size as a number, ``range(x.shape[1])``: torch's solver of sizes notes it."""
+    seen: BaseException | None = error
+    while seen is not None:
+        for frame, _ in walk_tb(seen.__traceback__):
+            for guard in getattr(frame.f_locals.get("shape_env"), "guards", ()):
+                line = guard.sloc.framework_loc
+                fixes = isinstance(guard.expr, sympy.Eq) and guard.expr.rhs.is_number
+                if fixes and isinstance(line, FrameSummary) and is_users(line.filename, libraries=True):
+                    return line.filename, line.lineno or 0
+        seen = seen.__cause__ or seen.__context__
+    return None
 
 
 def _inside_forward(frames: list[tuple[str, int]]) -> tuple[str, int] | None:

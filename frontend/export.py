@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch.export import ExportedProgram
+from torch.fx.experimental import _config
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
@@ -22,6 +23,8 @@ from anec.frontend.shapes import Shapes
 # What a trace assumes of a size is checked in the program instead of being refused; torch 2.7 has no such mode.
 _LATER = "prefer_deferred_runtime_asserts_over_guards"
 _DEFERRED = {_LATER: True} if _LATER in inspect.signature(torch.export.export).parameters else {}
+
+_SYMBOLIC_SHAPES: Any = _config  # its patch() is made when torch is imported
 
 
 def export(
@@ -70,10 +73,10 @@ def export(
     try:
         if has_hints(dynamic_shapes):
             # torch leaves what a trace assumes of Dim.AUTO unchecked.
-            found = attempt(**_DEFERRED)
-            broken = broken_sizes(found, dynamic_shapes, shapes)
+            found, broken = _for_all_sizes(attempt, dynamic_shapes, shapes)
             if broken is not None:
-                raise AnecError("the model does not take every size that was asked for", hint=broken)
+                hints = filter(None, (broken, _unrolled(model, "specialized")))
+                raise AnecError("the model does not take every size that was asked for", hint="; ".join(hints))
             return found
         return attempt()
     except AnecError:
@@ -125,11 +128,53 @@ def _with_conditions(
 ) -> tuple[ExportedProgram | None, str | None]:
     """The program if its assumptions hold for all sizes; else what breaks them, if that is known."""
     try:
-        program = attempt(**_DEFERRED)
-        broken = broken_sizes(program, dynamic_shapes)
+        program, broken = _for_all_sizes(attempt, dynamic_shapes)
     except Exception as error:  # noqa: BLE001  # the error of the first attempt is the one to tell
         return None, range_hint(str(error))
     return (program, None) if broken is None else (None, broken)
+
+
+def _for_all_sizes(
+    attempt: Callable[..., ExportedProgram], dynamic_shapes: Any, shapes: Shapes | None = None
+) -> tuple[ExportedProgram, str | None]:
+    """The program with its assumptions written down, and what breaks one of them."""
+    try:
+        program = attempt(**_DEFERRED)
+        broken = broken_sizes(program, dynamic_shapes, shapes)
+    except Exception:
+        general = _without_a_look(attempt, dynamic_shapes, shapes)
+        if general is None:
+            raise
+        return general, None
+    general = _without_a_look(attempt, dynamic_shapes, shapes) if broken is not None else None
+    return (program, broken) if general is None else (general, None)
+
+
+def _without_a_look(
+    attempt: Callable[..., ExportedProgram], dynamic_shapes: Any, shapes: Shapes | None
+) -> ExportedProgram | None:
+    """The program as torch traces it without a look at the example's sizes, if it takes all that were asked for.
+
+    Where sizes of the example coincide (a slice that ends at the end, a size of 1), a trace takes the
+    shorter way, and assumes that they always do.
+    """
+    if not hasattr(_SYMBOLIC_SHAPES, "backed_size_oblivious"):
+        return None
+    try:
+        with _SYMBOLIC_SHAPES.patch(backed_size_oblivious=True):
+            program = attempt(**_DEFERRED)
+        return program if broken_sizes(program, dynamic_shapes, shapes) is None else None
+    except Exception:  # noqa: BLE001  # code that asks for a size needs the example's
+        return None
+
+
+def sized_by_data(program: ExportedProgram) -> bool:
+    """True where the size of a tensor depends on the values of one (``nonzero``, a mask as an index)."""
+    found = (node.meta.get("val") for node in program.graph.nodes)
+    sizes: Iterator[Any] = (size for val in found if isinstance(val, torch.Tensor) for size in val.shape)
+    # torch calls these symbols u0, u1, ..., and those of inputs s0, s1, ...
+    symbols = (size.node.expr.free_symbols for size in sizes if isinstance(size, torch.SymInt))
+    return any(str(symbol).startswith("u") for free in symbols for symbol in free)
 
 
 def separate(call: tuple[tuple[Any, ...], dict[str, Any]]) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -3,6 +3,8 @@
     %1 = aten.arange.default() {end=4} : i64[4]
     %2 = aten.mul.Tensor(%1, 2) : i64[4]           ->      %2 = weight "main._2" : i64[4]
 
+What has no elements is constant, whatever it was taken from: ``x[:0].sum()`` is 0.
+
 Only what is small is folded. A constant of more than ``budget`` bytes stays an op on references:
 emission computes such ops one at a time, so no pass ever holds a second copy of a model's weights.
 For the same reason an op that merely moves or repeats the elements of a weight stays, unless its
@@ -14,9 +16,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import islice
 
+from anec.dialects import aten
 from anec.errors import UnsupportedError
 from anec.ir.facts import constants
 from anec.ir.graph import Graph, Op, Value
+from anec.ir.types import TensorType
 from anec.passes.common import FILLS, MOVES
 from anec.pipeline.base import Close, Context, Pass
 from anec.pipeline.registry import register
@@ -41,6 +45,7 @@ class FoldConstants(Pass):
     budget: int = 1 << 20
 
     def run(self, graph: Graph, ctx: Context) -> None:
+        _free_the_empty(graph, ctx)
         known = constants(graph)
         unreadable = {v for v in graph.weights.values() if v.weight is not None and v.weight.data is None}
         folded: set[Value] = set()
@@ -66,6 +71,18 @@ class FoldConstants(Pass):
             return False
         size = sum(result.tensor.bytes for result in op.results)
         return size <= (min(_TINY, self.budget) if op.name in MOVES or op.name in FILLS else self.budget)
+
+
+def _free_the_empty(graph: Graph, ctx: Context) -> None:
+    """Let a result without elements depend on nothing."""
+    for op in list(graph.ops()):
+        for result in op.results:
+            type_ = result.type
+            if not isinstance(type_, TensorType) or not type_.is_static or 0 not in type_.shape:
+                continue
+            if op.inputs and (result.uses or result.is_output):
+                with ctx.builder(before=op):
+                    graph.replace(result, aten.full.default(type_.shape, 0, dtype=type_.dtype))
 
 
 def _fold(op: Op, ctx: Context, folded: set[Value]) -> None:

@@ -3,9 +3,9 @@
     %q: f32[1,2,4,64], %k: f32[1,2,6,64], %v: f32[1,2,6,64]
     %y = nn.attention(%q, %k, %v)
         ->
-    %1 = mil.transpose(%q) {perm=[0, 1, 3, 2]}
-    %2 = mil.reshape(%1, [1, 128, 1, 4])
-    %3 = mil.mul(%2, 0.125)
+    %1 = mil.mul(%q, 0.125)
+    %2 = mil.transpose(%1) {perm=[0, 1, 3, 2]}
+    %3 = mil.reshape(%2, [1, 128, 1, 4])
     %4 = mil.transpose(%k) {perm=[0, 2, 1, 3]}
     %5 = mil.reshape(%4, [1, 6, 1, 128])
     %k0, %k1 = mil.split(%5) {num_splits=2, axis=3}
@@ -25,7 +25,7 @@
     %12 = mil.transpose(%11) {perm=[0, 2, 1]}
     %y = mil.expand_dims(%12) {axes=[0]}
 
-Here %2 and %10 are (B, H E, 1, L), %5 is (B, S, 1, H E), %7 (B, H E, 1, S) and %9 (B, S, H, L).
+Here %3 and %10 are (B, H E, 1, L), %5 is (B, S, 1, H E), %7 (B, H E, 1, S) and %9 (B, S, H, L).
 The moves at both ends are views of what the layers around hold: ``ane-layout`` makes them meet.
 The equation is the only one of rank 4 that Core ML runs, and it maps to hardware without a transpose
 (rule A22). Heads are split, the keys transposed before that (A21, A47); softmax runs over axis 1

@@ -69,7 +69,7 @@ def split_attention(op: Op, ctx: Context, together: int, rows: int, working_set:
     sizes = Sizes.of(query, key, values)
     mask = mask_of(op, ctx, sizes.length, sizes.keys, query.tensor.dtype)
     query, mask = _ungated(query, mask) if not op.attr("softcap") else (query, mask)
-    queries = _scaled(op, _channels(query), sizes)
+    queries = _channels(_scaled(op, query, sizes))
     if mask.scoring is not None and mask.scoring.shape[2] == 1:
         queries = mil.mul(queries, mask.scoring)
     # Keys are turned once, in front of the split.

@@ -80,6 +80,7 @@ def _parts(op: Op) -> list[Value]:
 
 
 def _is_joined(op: Op) -> bool:
+    """Whether tensors are joined along their channels."""
     rank = op.results[0].rank
     return op.name == "aten.cat.default" and axis(op.attr("dim"), rank) == rank - 1
 
@@ -87,6 +88,8 @@ def _is_joined(op: Op) -> bool:
 def _through(value: Value) -> list[Value]:
     """The operands whose last axis is the value's own, element by element."""
     op, size = value.op, value.tensor.shape[-1]
+    if op is not None and op.name == "aten.cat.default" and not _is_joined(op):
+        return _parts(op)
     if op is None or (op.name not in _ELEMENTWISE and op.name not in _VIEWS):
         return []
     found = [operand for operand in op.inputs if operand.rank and operand.tensor.shape[-1] == size != 1]
@@ -180,6 +183,8 @@ class _Channels:
             return joined(_stacked(value), value.rank - 1)
         if _is_joined(value.op):
             return joined([operands[part] for part in _parts(value.op)], value.rank - 1)
+        if value.op.name == "aten.cat.default":
+            return rebuild(value.op, tensors=[operands[part] for part in _parts(value.op)])
         given = value.op.arguments().items()
         return rebuild(value.op, **{name: operands[v] for name, v in given if isinstance(v, Value) and v in operands})
 

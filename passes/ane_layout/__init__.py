@@ -30,12 +30,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from anec.ir.graph import Graph
-from anec.passes.ane_layout import maps, projections
+from anec.passes.ane_layout import maps, parted, projections
 from anec.passes.ane_layout.apply import Rebuilder
 from anec.passes.ane_layout.decision import Decision, decided
 from anec.passes.ane_layout.moves import elements_given
 from anec.passes.ane_layout.whole_attention import surplus
 from anec.passes.dce import remove_dead_ops, remove_dead_weights
+from anec.passes.mil_cleanup import moves, regrouped, reshapes
 from anec.pipeline.base import EXACT, Context, Pass
 from anec.pipeline.registry import register
 
@@ -51,7 +52,7 @@ class AneLayout(Pass):
     """
 
     name = "ane-layout"
-    rules = (*maps.RULES, *projections.RULES)
+    rules = (*maps.RULES, *projections.RULES, *parted.RULES)
     fidelity = EXACT
     dialects = frozenset({"mil"})
     after = ("lower-to-mil",)
@@ -70,9 +71,12 @@ class AneLayout(Pass):
             Rebuilder(graph, ctx, found.problem, found.chosen).run()
             remove_dead_ops(graph)
             remove_dead_weights(graph)
+        # Moves of the whole meet before it is parted.
+        ctx.rewrite((*reshapes.RULES, *regrouped.RULES, *moves.RULES), opts=self)
+        ctx.rewrite(parted.RULES, opts=self)
 
     def decide(self, graph: Graph, ctx: Context) -> Decision:
         """Take projections apart, and choose the form of every op of a function of static shapes."""
         allowed = elements_given(graph) - surplus(graph) if self.bounded else None
-        ctx.rewrite(self.rules, opts=self)
+        ctx.rewrite((*maps.RULES, *projections.RULES), opts=self)
         return decided(graph, allowed)

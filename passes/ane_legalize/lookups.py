@@ -23,8 +23,10 @@ from anec.dialects import mil
 from anec.ir.attrs import Literal
 from anec.ir.graph import Op, Value
 from anec.ir.types import DType
+from anec.passes.ane_legalize.finite import holds_infinity
 from anec.passes.ane_legalize.products import along, check_product
 from anec.passes.ane_legalize.runs import MOST_RUNS, runs_of, taken
+from anec.passes.ane_legalize.shears import is_worth, sheared
 from anec.passes.common import varying
 from anec.passes.lower_to_mil.constants import constant
 from anec.passes.lower_to_mil.movement import reshaped, sliced
@@ -81,21 +83,26 @@ def lookup(op: Op, ctx: Context, opts: AneLegalize, x: Value) -> Value:
 def lookup_along_axis(op: Op, ctx: Context, opts: AneLegalize, x: Value) -> Value:
     """The same places in each line are a lookup; places that move on by one from line to line are that, sheared.
 
-    %x: f32[2,5]
-    %y = mil.gather_along_axis(%x, [[2, 3, 4], [1, 2, 3]]) {axis=1}
+    %x: f32[3,5]
+    %y = mil.gather_along_axis(%x, [[2, 3, 4], [1, 2, 3], [0, 1, 2]]) {axis=1}
         ->
-    %1 = mil.expand_dims(%x) {axes=[0]}
-    %2 = mil.reshape(%1, [1, 5, 2])
-    %3 = mil.slice_by_index(%2, [0, 1, 0], [0, 0, 0]) {begin_mask=[true, false, true],
-                                                       end_mask=[true, true, true]}
-    %4 = mil.reshape(%3, [1, 2, 4])
-    %5 = mil.slice_by_index(%4, [0, 0, 0], [0, 0, 3]) {begin_mask=[true, true, false],
-                                                       end_mask=[true, true, false]}
-    %y = mil.squeeze(%5) {axes=[0]}
+    %ahead = weight "ahead" : f32[3,3]
+    %behind = weight "behind" : f32[2,2]
+    %1 = mil.slice_by_index(%x, [0, 2], [0, 5]) {begin_mask=[true, false], end_mask=[true, false]}
+    %2 = mil.mul(%1, %ahead)
+    %3 = mil.slice_by_index(%x, [1, 0], [3, 0]) {begin_mask=[false, true], end_mask=[false, true]}
+    %4 = mil.slice_by_index(%3, [0, 0], [0, 2]) {begin_mask=[true, false], end_mask=[true, false]}
+    %5 = mil.mul(%4, %behind)
+    %6 = mil.pad(%2, [0, 0, 0, 1]) {mode="constant", constant_val=0.0}
+    %7 = mil.pad(%5, [0, 1, 2, 0]) {mode="constant", constant_val=0.0}
+    %8 = mil.add(%6, %7)
+    %9 = mil.reshape(%8, [4, 3])
+    %y = mil.slice_by_index(%9, [0, 0], [3, 0]) {begin_mask=[false, true], end_mask=[false, true]}
 
     Relative positions are looked up so: entry [q, k] is at the place of k - q. All differences are looked up in every
-    line, and a shear takes from each what belongs to it: laid out one entry longer, and read from the second line on,
-    each line begins one entry earlier than the one before.
+    line, and a shear takes from each what belongs to it (``shears.py``). Where lines are many more or fewer than their
+    entries, it takes two reshapes: laid out one entry longer, and read from the second line on, each line begins one
+    entry earlier than the one before.
     """
     _check(x)
     axis = op.attr("axis")
@@ -110,14 +117,19 @@ def lookup_along_axis(op: Op, ctx: Context, opts: AneLegalize, x: Value) -> Valu
     count = _sheared(lines)
     if count > 3 * lines.shape[1]:
         reject(f"the shear of {count} lines is much larger than what is taken from it")
-    # From the first place of the last line up to the first line, and on along it; one more in front fills up.
+    # From the first place of the last line up to the first line, and on along it.
     row = [*lines[1:count, 0].flip(0).tolist(), *lines[0].tolist()]
+    size, length = x.shape[axis], lines.shape[1]
+    blocks = x if x.rank < 5 and count == x.shape[-2] else reshaped(x, (lines.shape[0] // count, count, size))
+    if is_worth(count, length, 2 * count * (len(row) + 1)) and not holds_infinity(x, ctx.facts):
+        found = _looked_up(blocks, blocks.rank - 1, row, op, ctx, opts.limits)
+        return reshaped(sheared(found, count - 1, length, op, ctx), op.results[0].shape)
     before = 2 * row[0] - row[1]
-    row.insert(0, before if 0 <= before < x.shape[axis] else row[0])
-    blocks = reshaped(x, (lines.shape[0] // count, count, x.shape[axis]))
-    found = _looked_up(blocks, 2, row, op, ctx, opts.limits)
-    begun = sliced(reshaped(found, (blocks.shape[0], len(row), count)), 1, 1)
-    cut = sliced(reshaped(begun, (blocks.shape[0], count, len(row) - 1)), 2, 0, lines.shape[1])
+    # One more in front fills up.
+    row.insert(0, before if 0 <= before < size else row[0])
+    found = _looked_up(blocks, blocks.rank - 1, row, op, ctx, opts.limits)
+    begun = sliced(reshaped(found, (*blocks.shape[:-2], len(row), count)), blocks.rank - 2, 1)
+    cut = sliced(reshaped(begun, (*blocks.shape[:-2], count, len(row) - 1)), blocks.rank - 1, 0, length)
     return reshaped(cut, op.results[0].shape)
 
 

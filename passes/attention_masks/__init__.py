@@ -28,8 +28,9 @@ hides nothing goes. What depends on inputs is made of ops that equal layers shar
 A hidden score is 40000 lower instead of minus infinity or float32's lowest number: float16 holds the
 sum, and the exponential is 0 as long as scores differ by less than 39000. Queries that see no key
 give zeros where torch does, that is for bool masks and -inf, and the mean of all values for numbers as
-low as float32's lowest. Where a computed mask is of the keys alone, an input of padding only, they
-attend by their scores.
+low as float32's lowest, of those that -inf does not hide if others are: a sum of two lowest numbers
+is -60000 then, or a row is lowered by its largest number. Where a computed mask is of the keys alone,
+an input of padding only, they attend by their scores.
 """
 
 from __future__ import annotations

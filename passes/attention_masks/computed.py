@@ -28,8 +28,12 @@ from anec.passes.algebra import in_dtype
 from anec.passes.attention_masks.shared import (
     SCORES,
     VISIBLE,
+    above,
     added,
+    finite,
     key,
+    largest,
+    lowered,
     mask,
     masked,
     query,
@@ -139,30 +143,37 @@ def bounded_mask(op: Op, query: Value, mask: Value) -> Value:
     %q: f32[1,2,4,8], %k: f32[1,2,7,8], %v: f32[1,2,7,8], %mask: f32[1,1,4,7]
     %y = nn.attention(%q, %k, %v, %mask)
         ->
-    %1 = aten.clamp_min.default(%mask) {min=-40000.0}
-    %2 = aten.amax.default(%1) {dim=[-1], keepdim=true}
-    %3 = aten.gt.Scalar(%2) {other=-20000.0}
-    %4 = aten._to_copy.default(%3) {dtype=f32}
-    %5 = aten.mul.Tensor(%q, %4)
-    %6 = nn.attention(%5, %k, %v, %1)
-    %7 = aten.amax.default(%mask) {dim=[-1], keepdim=true}
-    %8 = aten.gt.Scalar(%7) {other=-inf}
-    %9 = aten._to_copy.default(%8) {dtype=f32}
-    %y = aten.mul.Tensor(%6, %9)
+    %1 = aten.amax.default(%mask) {dim=[-1], keepdim=true}
+    %2 = aten.clamp_min.default(%1) {min=-3.4028234663852886e+38}
+    %3 = aten.sub.Tensor(%mask, %2)
+    %4 = aten.clamp_min.default(%3) {min=-40000.0}
+    %5 = aten.gt.Scalar(%1) {other=-20000.0}
+    %6 = aten._to_copy.default(%5) {dtype=f32}
+    %7 = aten.mul.Tensor(%q, %6)
+    %8 = nn.attention(%7, %k, %v, %4)
+    %9 = aten.gt.Scalar(%1) {other=-inf}
+    %10 = aten._to_copy.default(%9) {dtype=f32}
+    %y = aten.mul.Tensor(%8, %10)
     """
     if not mask.tensor.dtype.is_float or mask.is_constant or op.attr("causal"):
         reject("the mask is not a float that depends on inputs")
     least = lowest(mask)
     if least >= LEAST:
         reject("the mask holds no such number")
+    dtype = query.tensor.dtype
+    only_infinite = lowest(mask, infinite=False) > VISIBLE
+    if _rows_differ(mask) and least < finite(mask) and not only_infinite:
+        # Some keys may be hidden by more than others, which count where a query sees no key.
+        highest = largest(mask)
+        result = rebuild(op, mask=lowered(mask, highest), query=aten.mul.Tensor(query, above(highest, dtype)))
+        return result if least > -math.inf else aten.mul.Tensor(result, above(highest, dtype, -math.inf))
     bounded = aten.clamp_min.default(mask, HIDDEN)
     if not _rows_differ(mask):
         return rebuild(op, mask=bounded)
-    seen = seen_by(bounded, query.tensor.dtype)
-    if least == -math.inf and lowest(mask, infinite=False) > VISIBLE:
+    seen = seen_by(bounded, dtype)
+    if only_infinite:
         return aten.mul.Tensor(rebuild(op, mask=bounded), seen)
-    result = rebuild(op, mask=bounded, query=aten.mul.Tensor(query, seen))
-    return result if least > -math.inf else aten.mul.Tensor(result, seen_by(mask, query.tensor.dtype, -math.inf))
+    return rebuild(op, mask=bounded, query=aten.mul.Tensor(query, seen))
 
 
 RULES: list[Rule] = [causal_and_computed, computed_mask, padding_mask, bounded_mask]

@@ -15,6 +15,7 @@ mask = tensor("mask")
 SCORES = {"query": (-4.0, 4.0), "key": (-4.0, 4.0)}
 # A query that sees a key has a number above this in its row of a mask that ends at -40000.
 VISIBLE = HIDDEN / 2
+_LOWEST = {DType.F16: -65504.0, DType.BF16: -3.3895313892515355e38}
 
 
 def without_true(value: Value) -> Value:
@@ -40,13 +41,48 @@ def added(seen: Value, number: float = HIDDEN) -> Value:
     return aten.mul.Tensor(aten.sub.Tensor(seen, 1.0), -number)
 
 
-def seen_by(mask: Value, dtype: DType, number: float = VISIBLE) -> Value:
-    """1 for each query that has a key above ``number``, 0 for the others."""
-    return in_dtype(aten.gt.Scalar(aten.amax.default(mask, (-1,), keepdim=True), number), dtype)
+def finite(mask: Value) -> float:
+    """The lowest finite number of the mask's dtype: a sum of two is -inf."""
+    return _LOWEST.get(mask.tensor.dtype, -3.4028234663852886e38)
+
+
+def largest(mask: Value) -> Value:
+    """The largest number of each row."""
+    return aten.amax.default(mask, (-1,), keepdim=True)
+
+
+def above(highest: Value, dtype: DType, number: float = VISIBLE) -> Value:
+    """1 for each query whose largest number is above ``number``, 0 for the others."""
+    return in_dtype(aten.gt.Scalar(highest, number), dtype)
+
+
+def seen_by(mask: Value, dtype: DType) -> Value:
+    """1 for each query that has a key it sees, 0 for the others."""
+    return above(largest(mask), dtype)
+
+
+def lowered(mask: Value, highest: Value) -> Value:
+    """A mask less the largest number of each row, by which no weight changes, down to -40000.
+
+    What hides the keys of a row that sees none is 0 then, and what hides more, as -inf does, hides still.
+    """
+    return aten.clamp_min.default(aten.sub.Tensor(mask, aten.clamp_min.default(highest, finite(mask))), HIDDEN)
+
+
+def unlowered(mask: Value) -> Value | None:
+    """The mask that :func:`lowered` bounds as ``mask``, None for another."""
+    if mask.op is None or mask.op.defn is not aten.sub.Tensor:
+        return None
+    given, at = mask.op.inputs[0], mask.op.operand("other")
+    for defn in (aten.clamp_min.default, aten.amax.default):
+        if not isinstance(at, Value) or at.op is None or at.op.defn is not defn:
+            return None
+        at = at.op.operand("self")
+    return given if at is given else None
 
 
 def is_seen_by(product: Op | None, mask: Value) -> bool:
-    """Whether an op multiplies by :func:`_seen` of this mask."""
+    """Whether an op multiplies by :func:`seen_by` of this mask."""
     if product is None or product.name != "aten.mul.Tensor":
         return False
     at = product.operand("other")

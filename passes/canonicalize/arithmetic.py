@@ -16,7 +16,7 @@ from anec.ir.graph import Op, Value
 from anec.ir.opdef import Pattern
 from anec.passes.algebra import second
 from anec.passes.canonicalize.identities import forms
-from anec.passes.common import Number, only_use, tensor, uniform
+from anec.passes.common import Number, only_use, rebuild, tensor, uniform
 from anec.rewrite import Rule, any_of, reject, rest, rewrite, var
 
 x = tensor("x")
@@ -170,8 +170,23 @@ def drop_indices(op: Op, x: Value) -> list[Value]:
     return [extreme(x, (op.attr("dim"),), keepdim=op.attr("keepdim"))]
 
 
+@rewrite(any_of(*forms(" ".join(f"{name}.Scalar" for name in "eq ne lt le gt ge".split()), x)))
+def wrap_compared(op: Op, x: Value) -> Value:
+    """What an integer tensor is compared with takes its dtype, in torch; wider dtypes later on would not tell.
+
+    %x: u8[2,8]
+    %y = aten.eq.Scalar(%x) {other=-1}     ->     %y = aten.eq.Scalar(%x) {other=255}
+    """
+    other = op.attr("other")
+    if not x.tensor.dtype.is_integer or isinstance(other, bool) or not isinstance(other, int):
+        reject("no integers are compared")
+    wrapped = x.tensor.dtype.wrapped(other)
+    return rebuild(op, other=wrapped) if wrapped != other else reject("the number is in range")
+
+
 RULES: list[Rule] = [
     drop_neutral,
+    wrap_compared,
     drop_double_negation,
     drop_relu,
     merge_clamps,

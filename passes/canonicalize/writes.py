@@ -104,8 +104,15 @@ def _meet(one: range, other: range) -> bool:
     return any(place in other for place in one[first : first + other.step])
 
 
+def _size(x: Value, axis: int) -> int:
+    """The size of an axis whose places are known; those of others may be symbolic."""
+    size = x.tensor.shape[axis]
+    assert isinstance(size, int)
+    return size
+
+
 def _read(x: Value, axis: int, places: range) -> Value:
-    if places == range(x.shape[axis]):
+    if places == range(_size(x, axis)):
         return x
     return aten.slice.Tensor(x, dim=axis, start=places.start, end=places[-1] + 1, step=places.step)
 
@@ -181,7 +188,7 @@ def join_writes(op: Op) -> Value:
     if steps != {1}:
         return _interleaved(op, writes, steps)
     # From where to where each tensor holds the places of the axis, and at which of its own it begins.
-    held: list[tuple[int, int, Write | None, int]] = [(0, base.shape[axis], None, 0)]
+    held: list[tuple[int, int, Write | None, int]] = [(0, _size(base, axis), None, 0)]
     for write in writes:
         start, stop = write.places[0], write.places[-1] + 1
         before = [(low, min(high, start), by, own) for low, high, by, own in held if low < start]

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from anec.ir.graph import Op, Value
 from anec.ir.types import DType
-from anec.passes.lower_to_mil.elementwise import NARROW_INTEGERS, same, wrap
+from anec.passes.lower_to_mil.elementwise import same
 from anec.passes.lower_to_mil.roots import each
 from anec.passes.lower_to_mil.shared import as_value, broadcast_to
-from anec.passes.lower_to_mil.typing import dtype_of, result_type, value
+from anec.passes.lower_to_mil.typing import NARROW_INTEGERS, dtype_of, result_type, value, wrap
 from anec.pipeline.base import Context
 from anec.rewrite import Rule, reject, rewrite
 

@@ -17,11 +17,11 @@ from anec.ir.dims import Expr
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import Operand
 from anec.ir.types import DType
-from anec.passes.lower_to_mil.elementwise import NARROW_INTEGERS, pair, same
+from anec.passes.lower_to_mil.elementwise import pair, same
 from anec.passes.lower_to_mil.roots import each
 from anec.passes.lower_to_mil.shared import as_value, choose, computed_fill, filled, filled_like
 from anec.passes.lower_to_mil.symbolic import counted, scalar
-from anec.passes.lower_to_mil.typing import INT32_MAX, cast, int32, result_type, static
+from anec.passes.lower_to_mil.typing import INT32_MAX, NARROW_INTEGERS, cast, in_range, int32, result_type, static
 from anec.rewrite import Rule, reject, rewrite
 
 
@@ -29,8 +29,7 @@ def _fill(op: Op, given: Attr) -> Value:
     """The number in the shape of the result; a symbolic shape is read off ``self`` or computed."""
     type_, dtype = result_type(op), op.results[0].tensor.dtype
     if isinstance(given, (int, float)) and dtype in NARROW_INTEGERS:
-        low, high = dtype.range
-        given = (int(given) - low) % (high - low + 1) + low
+        given = in_range(int(given), dtype)
     if type_.is_static:
         return filled(type_.static_shape, given, type_.dtype)
     like = op.operand("self") if "self" in op.defn.by_name else None
@@ -113,8 +112,29 @@ def linspace_between(op: Op) -> Value:
         return filled((0,), 0, type_.dtype)
     if type_.dtype is DType.I32:
         return _whole_steps(start, end, size)
-    share = _progression(size, 0.0, 1 / max(size - 1, 1), type_.dtype)
+    return _between(start, end, size, type_.dtype)
+
+
+def _between(start: Operand, end: Operand, size: int, dtype: DType) -> Value:
+    share = _progression(size, 0.0, 1 / max(size - 1, 1), dtype)
     return mil.add(mil.mul(mil.sub(1.0, share), start), mil.mul(share, end))
+
+
+@rewrite(each("logspace.Tensor_Tensor", "logspace.Tensor_Scalar", "logspace.Scalar_Tensor"))
+def logspace_between(op: Op) -> Value:
+    """The base to the power of what linspace gives; ends of integers are cut off first (a lone one is not)."""
+    type_, base = result_type(op), op.attr("base")
+    (size,) = static(type_)
+    if not isinstance(base, (int, float)):
+        reject(f"base is {base}, not a number known here")
+    if size == 0:
+        return filled((0,), 0, type_.dtype)
+    whole = type_.dtype is DType.I32
+    start, end = pair(op, DType.I32 if whole and size > 1 else DType.F32, "start", "end")
+    exponents = _between(cast(start, DType.F32), cast(end, DType.F32), size, DType.F32)
+    powers = mil.pow(Literal(float(base)), exponents)
+    # torch computes in float64; in float32 a power that is whole may come out just below it.
+    return as_value(cast(mil.mul(powers, 1 + 2.0**-18) if whole else powers, type_.dtype))
 
 
 def _whole_steps(start: Operand, end: Operand, size: int) -> Value:
@@ -151,8 +171,11 @@ def _progression(size: int, first: float, by: float, dtype: DType) -> Value:
 
 @rewrite(each("eye", "eye.m"))
 def eye(op: Op) -> Value:
-    """The diagonal of a tensor of ones."""
+    """The diagonal of a tensor of ones; of symbolic sizes, where the row is the column."""
     type_ = result_type(op)
+    if not type_.is_static:
+        rows, columns = map(counted, type_.shape)
+        return as_value(cast(mil.equal(mil.expand_dims(rows, axes=(1,)), columns), type_.dtype))
     return mil.band_part(filled(static(type_), 1, type_.dtype), lower=0, upper=0)
 
 
@@ -181,4 +204,4 @@ def _band(x: Value, lower: bool, reach: int) -> Value:
     return mil.band_part(x, lower=-1 if lower else reach, upper=reach if lower else -1)
 
 
-RULES: list[Rule] = [full, ones, zeros, arange, linspace, linspace_between, eye, triangle]
+RULES: list[Rule] = [full, ones, zeros, arange, linspace, linspace_between, logspace_between, eye, triangle]

@@ -19,10 +19,8 @@ from anec.ir.opdef import OpDef, Operand
 from anec.ir.types import DType
 from anec.passes.lower_to_mil.roots import each
 from anec.passes.lower_to_mil.shared import as_value, choose
-from anec.passes.lower_to_mil.typing import argument, cast, number, result_type, value
+from anec.passes.lower_to_mil.typing import NARROW_INTEGERS, argument, cast, number, result_type, value, wrap
 from anec.rewrite import Rule, rewrite
-
-NARROW_INTEGERS = (DType.U8, DType.I8, DType.U16, DType.I16)
 
 
 def pair(op: Op, dtype: DType, left: str = "self", right: str = "other") -> tuple[Operand, Operand]:
@@ -45,14 +43,6 @@ def wrapped(result: Value, op: Op) -> Value:
     """An int32 result brought into the range of torch's own, narrower integer type."""
     dtype = op.results[0].tensor.dtype
     return wrap(result, dtype) if dtype in NARROW_INTEGERS else result
-
-
-def wrap(result: Value, dtype: DType) -> Value:
-    """An int32 tensor reduced modulo the size of an integer type of 8 or 16 bits."""
-    low, high = dtype.range
-    shifted = result if low == 0 else mil.sub(result, low)
-    remainder = mil.mod(shifted, high - low + 1)
-    return remainder if low == 0 else mil.add(remainder, low)
 
 
 @rewrite(each("add.Tensor", "add.Scalar"))

@@ -20,7 +20,7 @@ from anec.ir.types import DType
 from anec.passes.lower_to_mil.elementwise import same
 from anec.passes.lower_to_mil.roots import each
 from anec.passes.lower_to_mil.shared import as_value, choose
-from anec.passes.lower_to_mil.typing import cast, number, result_type, static
+from anec.passes.lower_to_mil.typing import cast, in_range, number, result_type, static
 from anec.rewrite import Rule, reject, rewrite
 
 _SELU_ALPHA = 1.6732632423543772848170429916717
@@ -47,7 +47,8 @@ def bounded(x: Value, lower: Attr, upper: Attr) -> Value:
 def _bound(op: Op, lower: Attr, upper: Attr) -> Value:
     dtype = result_type(op).dtype
     x = as_value(cast(op.operand("self"), dtype))
-    return bounded(x, *(None if bound is None else _limit(bound, x) for bound in (lower, upper)))
+    bounds = (in_range(bound, op.results[0].tensor.dtype) for bound in (lower, upper))
+    return bounded(x, *(None if bound is None else _limit(bound, x) for bound in bounds))
 
 
 def _limit(bound: Attr, x: Value) -> Attr:
@@ -90,7 +91,8 @@ def threshold(op: Op) -> Value:
     """``value`` where x <= threshold; NaN stays."""
     type_ = result_type(op)
     x = same(op)
-    limit, low = (number(op.attr(name), type_.dtype) for name in ("threshold", "value"))
+    dtype = op.results[0].tensor.dtype
+    limit, low = (number(in_range(op.attr(name), dtype), type_.dtype) for name in ("threshold", "value"))
     if limit == low:
         return bounded(x, limit, None)
     return choose(mil.less_equal(x, Literal(limit)), Literal(low), x, type_)
@@ -175,8 +177,24 @@ def softshrink(op: Op) -> Value:
 @rewrite(each("rrelu"))
 def rrelu(op: Op) -> Value:
     """In evaluation the slope is the middle of its range."""
+    return _middle_slope(op)
+
+
+@rewrite(each("rrelu_with_noise"))
+def rrelu_with_noise(op: Op) -> Value:
+    """In evaluation the noise stays as it is."""
+    return _middle_slope(op)
+
+
+@rewrite(each("rrelu_with_noise_functional"))
+def rrelu_with_noise_functional(op: Op) -> list[Value]:
+    """In evaluation the noise is returned as it came."""
+    return [_middle_slope(op), as_value(op.operand("noise"))]
+
+
+def _middle_slope(op: Op) -> Value:
     if op.attr("training"):
-        reject("training=True draws random slopes")
+        reject("training=True draws random slopes: make them an input of the model")
     return mil.leaky_relu(same(op), alpha=(_float(op, "lower") + _float(op, "upper")) / 2)
 
 
@@ -191,4 +209,6 @@ RULES: list[Rule] = [
     hardshrink,
     softshrink,
     rrelu,
+    rrelu_with_noise,
+    rrelu_with_noise_functional,
 ]

@@ -81,8 +81,7 @@ _LISTS: Mapping[Refusal, str] = {
     RANDOM: (
         "rand randn randint randperm rand_like randn_like randint_like bernoulli multinomial normal normal_functional "
         "uniform cauchy exponential geometric log_normal poisson binomial _standard_gamma _sample_dirichlet "
-        "rrelu_with_noise rrelu_with_noise_functional _fused_dropout fractional_max_pool2d "
-        "fractional_max_pool3d"
+        "_fused_dropout fractional_max_pool2d fractional_max_pool3d"
     ),
     SIZED_BY_DATA: (
         "nonzero nonzero_numpy nonzero_static argwhere where.default masked_select unique_consecutive unique_dim "

@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from anec.errors import UnsupportedError
-from anec.ir.graph import Op
-from anec.passes.lower_to_mil.refused import refusal
+from anec.ir.dims import Expr
+from anec.ir.graph import Op, Value
+from anec.ir.types import TensorType
+from anec.passes.lower_to_mil.permutation import MAX_RANK
+from anec.passes.lower_to_mil.refused import SIZED_BY_DATA, refusal
 from anec.pipeline import registry
 from anec.rewrite import Miss, Rule
 
@@ -57,6 +60,9 @@ def unsupported(ops: Sequence[Op], rules: Sequence[Rule], misses: Mapping[str, M
         lines.append(f"{row.op}  x{row.count}  {where}; {why}")
     first = rows[0]
     hints = [refused.hint for row in rows if not row.nearest and (refused := refusal(row.op)) is not None]
+    if any(row.nearest and _is_sized_by_data(op) for row in rows for op in ops if op.name == row.op):
+        hints.append(SIZED_BY_DATA.hint)
+    hints += _beyond_the_axes(ops)
     plugin = "write a rule for it in a plugin (see docs/writing-a-pass.md), or anec.register_op(kernel=, lower=)"
     raised = {root.name for rule in registry.find("raise-to-nn").rules for root in rule.roots}
     if any(row.op in raised for row in rows):
@@ -68,3 +74,27 @@ def unsupported(ops: Sequence[Op], rules: Sequence[Rule], misses: Mapping[str, M
         window="\n".join(lines),
         hint="; ".join(dict.fromkeys([*hints, *([plugin] if len(hints) < len(rows) else [])])),
     )
+
+
+def _is_sized_by_data(op: Op) -> bool:
+    """Whether a result has a size that no input tells."""
+    inputs = op.graph.inputs if op.graph is not None else ()
+    told = {name for value in inputs for name in _sizes(value)}
+    return any(name not in told for result in op.results for name in _sizes(result))
+
+
+def _sizes(value: Value) -> set[str]:
+    shape = value.type.shape if isinstance(value.type, TensorType) else ()
+    return {name for size in shape if isinstance(size, Expr) for name in size.symbols()}
+
+
+def _beyond_the_axes(ops: Sequence[Op]) -> list[str]:
+    """What to do about inputs and outputs that Core ML could not hold, whatever the rules did."""
+    graph = next((op.graph for op in ops if op.graph is not None), None)
+    ends = [("input", graph.inputs), ("output", graph.outputs)] if graph is not None else []
+    return [
+        f"the {side} %{value.name} has {value.rank} axes: reshape it outside of the model"
+        for side, values in ends
+        for value in values
+        if isinstance(value.type, TensorType) and value.rank > MAX_RANK
+    ]

@@ -20,6 +20,8 @@ from anec.ir.types import DType, TensorType, narrowed
 from anec.passes.lower_to_mil.symbolic import scalar
 from anec.rewrite import reject
 
+# The integers that Core ML holds in int32, and that wrap around before it does.
+NARROW_INTEGERS = (DType.U8, DType.I8, DType.U16, DType.I16)
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 # torch writes "to the end" as the largest int64.
 END = 2**63 - 1
@@ -54,11 +56,36 @@ def dtype_of(operand: Operand) -> DType | None:
 
 
 def argument(op: Op, name: str) -> Operand:
-    """The parameter ``name`` as an operand, whether torch's schema has a tensor or a number there."""
+    """The parameter ``name`` as an operand, whether torch's schema has a tensor or a number there.
+
+    Where the result is an integer of 8 or 16 bits, a number or an integer without axes wraps around to it, as in torch.
+    """
     if op.defn.by_name[name].kind is not Kind.ATTR:
-        return op.operand(name)
-    given = op.attr(name)
-    return None if given is None else Literal(given)
+        found = op.operand(name)
+    else:
+        found = None if op.attr(name) is None else Literal(op.attr(name))
+    dtype = op.results[0].tensor.dtype
+    if dtype not in NARROW_INTEGERS:
+        return found
+    if isinstance(found, Literal):
+        return Literal(in_range(found.value, dtype), found.dtype)
+    if isinstance(found, Value) and found.rank == 0 and found.tensor.dtype in (DType.I32, DType.I64):
+        return wrap(value(found, DType.I32), dtype)
+    return found
+
+
+def wrap(result: Value, dtype: DType) -> Value:
+    """An int32 tensor reduced modulo the size of an integer type of 8 or 16 bits."""
+    low, high = dtype.range
+    shifted = result if low == 0 else mil.sub(result, low)
+    remainder = mil.mod(shifted, high - low + 1)
+    return remainder if low == 0 else mil.add(remainder, low)
+
+
+def in_range(given: Attr, dtype: DType) -> Attr:
+    """A Python number as a tensor of ``dtype`` takes it: an integer wraps around in 8 and 16 bits."""
+    whole = isinstance(given, int) and not isinstance(given, bool) and dtype in NARROW_INTEGERS
+    return dtype.wrapped(given) if whole else given  # type: ignore[arg-type]  # an int, if it is whole
 
 
 def promoted(*operands: Operand) -> DType:

@@ -41,6 +41,7 @@ from anec.passes.mil_cleanup import (
     spaces,
     splits,
     stretched,
+    through_concats,
     through_moves,
     transposes,
 )
@@ -68,6 +69,7 @@ class MilCleanup(Pass):
         *affine.RULES,
         *inputs.RULES,
         *through_moves.RULES,
+        *through_concats.RULES,
         *norms.RULES,
         *chains.RULES,
         *branches.RULES,

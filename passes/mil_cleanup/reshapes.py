@@ -18,6 +18,7 @@ from anec.ir.dims import Dim
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import Pattern
 from anec.passes.common import ints, only_use, tensor
+from anec.passes.lower_to_mil.movement import only_units
 from anec.passes.lower_to_mil.permutation import real
 from anec.rewrite import Rule, any_of, reject, rest, rewrite
 
@@ -87,6 +88,9 @@ def merge_reshapes(op: Op, x: Value) -> Value:
     if x.type == op.result.type:
         return x
     seen = op.value("x")
+    free = op.defn is mil.expand_dims and seen.op is not None and seen.op.defn is mil.squeeze
+    if free and not only_units(x.tensor.shape, op.result.tensor.shape):
+        reject("two views that copy nothing would be one that does")
     if not only_use(seen) and real(seen.tensor.shape) == real(op.result.tensor.shape) != real(x.tensor.shape):
         reject("it copies nothing, and the one in front has other users")
     if not op.result.tensor.is_static and op.name == "mil.reshape":

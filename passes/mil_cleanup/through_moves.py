@@ -30,7 +30,7 @@ from anec.passes.mil_cleanup.weighted import weights_of
 from anec.rewrite import Rule, any_of, reject, rest, rewrite
 
 _WEIGHTED = (mil.conv, mil.conv_transpose, mil.linear, mil.matmul)
-_NAMES = frozenset(defn.name for defn in _WEIGHTED)
+WEIGHTED = frozenset(defn.name for defn in _WEIGHTED)
 
 
 @rewrite(any_of(*steps_on(moved("last"))))
@@ -53,7 +53,7 @@ def fold_past_moves(op: Op, last: Value) -> Value:
     if step.x is not last:
         reject("the moves stand behind its constant")
     moves, source = moves_to(last)
-    if source.op is None or source.op.name not in _NAMES:
+    if source.op is None or source.op.name not in WEIGHTED:
         reject("no op with weights stands in front of the moves")
     target = weights_of(source.op)
     place = in_front(moves, step.place)

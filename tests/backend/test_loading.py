@@ -94,6 +94,13 @@ def test_a_round_trip_keeps_the_numbers(tmp_path: Path) -> None:
     assert torch.equal(evaluate(module, x)["y"], evaluate(found, x)["y"])
 
 
+def test_the_largest_numbers_stay_numbers(tmp_path: Path) -> None:
+    lowest = "-3.4028234663852886e+38"
+    text = program(f"%y = mil.fill_like(%x) {{value={lowest}}} : f32[2,3]", "%x: f32[2,3]", "%y: f32[2,3]")
+    filled = evaluate(there_and_back(read(text), tmp_path), {"x": torch.zeros(2, 3)})["y"]
+    assert torch.equal(filled, torch.full((2, 3), torch.finfo(torch.float32).min))
+
+
 def test_defaults_come_back_spelled_out(tmp_path: Path) -> None:
     found = there_and_back(read(CONV), tmp_path)
     assert given_attrs(found.main)["c"] == {

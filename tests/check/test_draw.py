@@ -57,6 +57,19 @@ def test_whole_numbers() -> None:
     assert int(draw(at, generator(), (5, math.inf)).min()) >= 5
 
 
+@pytest.mark.parametrize("dtype", [DType.I32, DType.U8])
+def test_what_is_put_in_order_has_no_ties(dtype: DType) -> None:
+    """Which of two equal experts comes first is nobody's promise."""
+    graph = Graph()
+    experts = graph.add_input("x", TensorType(dtype, (4, 10)))
+    with Builder(graph).active():
+        mil.topk.many(experts, k=10, axis=1)
+    drawn = draw(experts, generator(), (0, 2), signed=True)
+    assert drawn.shape == (4, 10)
+    assert len(set(drawn.reshape(-1).tolist())) == 40
+    assert (int(drawn.min()) < 0) == (dtype is DType.I32)
+
+
 def test_positions_stay_within_what_they_index() -> None:
     graph = Graph()
     x = graph.add_input("x", TensorType(DType.F32, (3, 5)))

@@ -16,6 +16,7 @@ from anec.errors import CheckError
 from anec.ir.attrs import Literal
 from anec.ir.build import Builder
 from anec.ir.graph import Graph, Module, Op
+from anec.passes.attention_masks import finite
 from anec.passes.lower_to_mil import families
 from anec.passes.mil_cleanup import affine, branches, chains, elementwise, inputs, pads, transposes
 from anec.passes.raise_nn import activations
@@ -137,7 +138,26 @@ def of(name: str, rule: str, edit: Edit, *, site: str = "") -> Case:
     return Case(f"{name}: {rule}", lambda: find_rule(rules, rule), lambda: golden.read(text), edit, name, site)
 
 
+# As in DeBERTa: a computed bias behind a view, in which a draw of 65504 would show what 40000 hides.
+BIASED = """anec 1
+module target=iOS18
 
+func main(%q: f32[1,2,5,8], %k: f32[1,2,7,8], %keep: bool[1,1,1,7], %a: f32[2,5,3], %b: f32[2,3,7]) -> (%y: f32[1,2,5,8]) {
+  %bias = aten.bmm.default(%a, %b) : f32[2,5,7]
+  %low = aten.where.Scalar(%keep) {self=0.0, other=-3.4028234663852886e38} : f32[1,1,1,7]
+  %wide = aten.expand.default(%low) {size=[1, 2, 5, 7]} : f32[1,2,5,7]
+  %flat = aten.view.default(%wide) {size=[2, 5, 7]} : f32[2,5,7]
+  %sum = aten.add.Tensor(%flat, %bias) : f32[2,5,7]
+  %four = aten.view.default(%sum) {size=[1, 2, 5, 7]} : f32[1,2,5,7]
+  %mask = aten.clamp_min.default(%four) {min=-40000.0} : f32[1,2,5,7]
+  %highest = aten.amax.default(%mask) {dim=[-1], keepdim=true} : f32[1,2,5,1]
+  %above = aten.gt.Scalar(%highest) {other=-20000.0} : bool[1,2,5,1]
+  %seen = aten._to_copy.default(%above) {dtype=f32} : f32[1,2,5,1]
+  %query = aten.mul.Tensor(%q, %seen) : f32[1,2,5,8]
+  %y = nn.attention(%query, %k, %k, %mask) : f32[1,2,5,8]
+  return %y
+}
+"""
 r = torch.rand
 PADS = dict(stride=[1, 1], padding=[1, 1])
 CASES = [
@@ -223,6 +243,10 @@ CASES = [
     of("attention", "softmax_by_hand", attr("softmax", "dim", -2)),
     of("static-attention-mask", "padding_mask", number("mul", lambda n: n * 1e-4)),
     of("static-attention-mask", "causal_and_computed", skip("add")),
+    Case("mask that hides too little", lambda: finite.finite_mask, lambda: golden.read(BIASED),
+         number("mul", lambda n: n * 1e-4), "static-attention-mask"),
+    Case("mask without what stands beside it", lambda: finite.finite_mask, lambda: golden.read(BIASED), skip("add"), "static-attention-mask"),
+    of("mil-cleanup", "fold_into_pieces", swap("concat")),
     of("bicubic", "by_constant_maps", skip("matmul")),
     of("grid-sample", "sample_grid", attr("resample", "padding_mode", "reflection")),
 ]  # fmt: skip

@@ -92,6 +92,26 @@ def test_what_is_known_of_a_value_is_kept() -> None:
         check(module_of(lambda a: mil.abs(mil.tanh(a))), drop)
 
 
+class TenLargest(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        found = (x * 2).topk(10)
+        return found.values, found.indices
+
+
+class Quantized(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.round(x * 5).to(torch.int8)
+
+
+@pytest.mark.parametrize("model", [TenLargest(), Quantized()])
+def test_what_torch_does_not_promise_is_not_drawn(model: torch.nn.Module) -> None:
+    """The order of equal elements, and what a float beyond an integer's range converts to."""
+    compiled = anec.compile(model, (torch.randn(2, 360),), check="rewrites", precision="fp32")
+    counts = compiled.report.as_json()["checks"]["rewrites"]
+    assert counts["checked"] >= 2
+    assert not counts["unchecked"]
+
+
 def test_special_values_only_where_the_rule_says_so() -> None:
     """x - x is 0, but not for infinity."""
     pattern, build_new = mil.sub(x, x), lambda x: mil.mul(mil.clip(x, alpha=-1.0, beta=1.0), 0.0)

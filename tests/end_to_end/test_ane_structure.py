@@ -40,8 +40,8 @@ class Wanted:
     heads: int = HEADS
 
 
-# Queries and keys are seen as heads for their rotation, and as channels behind it: rows stay as they are.
-ROTARY = 4 * LAYERS
+# Queries and keys are seen as heads for their rotation, and taken head by head from there: rows stay as they are.
+ROTARY = 2 * LAYERS
 CASES: dict[Callable[[], anec.Source], Wanted] = {
     # The logits of one row: no transpose at that end.
     models.distilbert: Wanted(products=6 * LAYERS + 2, transposes=LAYERS + 1),

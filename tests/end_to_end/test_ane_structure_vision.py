@@ -143,6 +143,14 @@ CASES: dict[str, Case] = {
         ),
         image=(3, 64, 64), transposes=12, reshapes=13,
     ),
+    # Keys of two blocks behind the backbone, and the characters as they are returned.
+    "pp-ocrv5": Case(
+        lambda: hugging_face(
+            "PPOCRV5ServerRecForTextRecognition", "PPOCRV5ServerRecConfig", hidden_size=24, num_attention_heads=4,
+            head_out_channels=97,
+        ),
+        image=(3, 48, 96), transposes=3,
+    ),
     # Its score maps are returned channels last.
     "craft": Case(craft, transposes=1),
 }  # fmt: skip

@@ -43,6 +43,23 @@ class Classifier(nn.Module):
         return self.head(F.adaptive_avg_pool2d(self.body(x), 3).flatten(1))
 
 
+class Boxes(nn.Module):
+    """A detector's head: the decoding is written into slices, and a grid is made of the sizes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Conv2d(3, 2 * 7, 8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.body(x)
+        batch, _, rows, columns = y.shape
+        y = y.view(batch, 2, 7, rows, columns).permute(0, 1, 3, 4, 2).contiguous().sigmoid()
+        down, right = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+        y[..., 0:2] = (y[..., 0:2] * 2 - 0.5 + torch.stack((right, down), 2)) * 8
+        y[..., 2:4] = (y[..., 2:4] * 2) ** 2 * 10
+        return y.view(batch, -1, 7)
+
+
 def images(*sizes: tuple[int, int, int]) -> list[dict[str, torch.Tensor]]:
     return [{"x": torch.randn(batch, 3, height, width)} for batch, height, width in sizes]
 
@@ -64,7 +81,7 @@ def assert_right(
 
 
 @pytest.mark.parametrize("target", ["iOS15", "iOS18"])
-@pytest.mark.parametrize("model", [UNet, Classifier])
+@pytest.mark.parametrize("model", [UNet, Classifier, Boxes])
 def test_images_of_any_size(model: type[nn.Module], target: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     given = images((2, 40, 48), (1, 32, 32), (3, 61, 47), (4, 64, 96))

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.export import Dim
 
-from anec.errors import AnecError
+import anec
 from anec.frontend import Constants, Lifted, from_torch
 from anec.ir.graph import Module
 
@@ -288,23 +288,44 @@ def test_dynamic_sizes_stay_beside_bound_values(lifted: Lift) -> None:
     assert str(found.module.main.inputs[0].type) == "f32[n,4]"
 
 
-@pytest.mark.parametrize("is_parameter", [False, True])
-def test_values_that_constants_decide_need_no_binding(lifted: Lift, is_parameter: bool) -> None:
-    """The first attempt, which makes constants fake, fails; the second computes them."""
+class Pieces(nn.Module):
+    """A plain tensor, buffers, and the code under test."""
 
-    class Pieces(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.sizes = torch.tensor([2, 3])
-            if is_parameter:
-                del self.sizes
-                self.register_buffer("sizes", torch.tensor([2, 3]))
+    def __init__(self, code: Callable[..., Any]) -> None:
+        super().__init__()
+        self.code = code
+        self.plain = torch.tensor([2, 0, 3])
+        self.register_buffer("sizes", torch.tensor([2, 0, 3]))
+        self.register_buffer("count", torch.tensor(0))
 
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.cat([part * i for i, part in enumerate(x.split([int(n) for n in self.sizes]))])
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.code(self, x)
 
-    if is_parameter:
-        with pytest.raises(AnecError, match=r"torch\.export failed|read out of"):
-            from_torch(Pieces(), torch.randn(5, 2))
-    else:
-        lifted(Pieces(), torch.randn(5, 2))
+
+def counted_and_picked(self: Pieces, x: torch.Tensor) -> torch.Tensor:
+    self.count += 1
+    return x[:3][self.sizes > 0] * self.count
+
+
+DECIDED: dict[str, Callable[..., Any]] = {
+    "a plain tensor is read": lambda m, x: x.split([int(n) for n in m.plain])[::2],
+    "a buffer is read": lambda m, x: x.split([int(n) for n in m.sizes])[::2],
+    "a buffer is the mask": lambda m, x: x[:3][m.sizes.bool()],
+    "a mask made in forward": lambda m, x: x[torch.arange(5) != 1],
+    "masked_select": lambda m, x: x.masked_select(torch.eye(5, 2).bool()),
+    "nonzero": lambda m, x: x[torch.nonzero(m.sizes)[:, 0]],
+    "repeat_interleave": lambda m, x: x[:3].repeat_interleave(m.sizes, 0),
+    "beside a state": counted_and_picked,
+}
+
+
+@pytest.mark.parametrize("code", DECIDED.values(), ids=DECIDED.keys())
+def test_what_constants_decide_needs_no_binding(code: Callable[..., Any]) -> None:
+    """The first attempt, which makes constants fake, fails or leaves a size open; the second computes them."""
+    x, model = torch.randn(5, 2), Pieces(code)
+    compiled = anec.compile(model, (x,), precision="fp32")
+    assert compiled.state_names == ["count"] * (code is counted_and_picked)
+    wanted = model(x)
+    found = compiled.run({"x": x}).values()
+    for one, other in zip(found, wanted if isinstance(wanted, tuple) else [wanted], strict=True):
+        torch.testing.assert_close(torch.as_tensor(one), other)

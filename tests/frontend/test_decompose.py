@@ -181,6 +181,20 @@ def test_vmap_inside_of_vmap(lifted: Callable[..., Any]) -> None:
     torch.testing.assert_close(torch.as_tensor(found), model(x).detach())
 
 
+def test_an_identity_beyond_bytes() -> None:
+    """Taken apart it is ranges of uint16, which torch does not compute."""
+
+    class Rows(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.eye(300)[x]
+
+    x = torch.tensor([3, 299])
+    program = torch.export.export(Rows(), (x,))
+    for model in (program, program.run_decompositions()):
+        (found,) = anec.compile(model, (x,), precision="fp32").run({"x": x}).values()
+        assert torch.equal(torch.as_tensor(found), Rows()(x))
+
+
 def test_linspace_is_torchs_own() -> None:
     """Taken apart, its integers come of products in float32, which fall short of whole numbers."""
 

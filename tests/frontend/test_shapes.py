@@ -139,6 +139,33 @@ def test_a_batch_of_one_is_free_too() -> None:
     torch.testing.assert_close(torch.from_numpy(found.run({"input": x})["output"]), model(x))
 
 
+class CutToSize(nn.Module):
+    """Halves, doubles and cuts to what came in: nothing is cut where the size is even."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        half = nn.functional.avg_pool2d(x, 2, ceil_mode=True)
+        return nn.functional.interpolate(half, scale_factor=2.0)[..., : x.shape[-2], : x.shape[-1]] + x
+
+
+@pytest.mark.parametrize("size", [(8, 12), (7, 11), (8, 11)])
+def test_sizes_that_coincide_in_the_example_only(size: tuple[int, int]) -> None:
+    model = CutToSize()
+    found = anec.compile(model, torch.randn(1, 2, *size), shapes={"x": "1x2x4..16x4..16"}, precision="fp32")
+    for height, width in ((4, 4), (5, 8), (16, 15)):
+        x = torch.randn(1, 2, height, width)
+        torch.testing.assert_close(torch.from_numpy(found.run({"x": x})["output"]), model(x))
+
+
+def test_an_example_of_size_one_leaves_a_dim_free() -> None:
+    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4)).eval()
+    shapes = {"input": {0: Dim("B", min=1, max=8)}}
+    found = anec.compile(model, torch.randn(1, 2, 5, 5), dynamic_shapes=shapes, precision="fp32")
+    assert found.module.dims == {"B": Bounds(1, 8, default=1)}
+    for batch in (1, 5):
+        x = torch.randn(batch, 2, 5, 5)
+        torch.testing.assert_close(torch.from_numpy(found.run({"input": x})["output"]), model(x))
+
+
 def test_a_size_that_the_model_fixes() -> None:
     class Fixed(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

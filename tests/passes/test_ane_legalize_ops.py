@@ -17,11 +17,15 @@ from anec.dialects import mil
 from anec.ir.graph import Op, Value
 from anec.ir.types import DType
 from anec.ir.weights import torch_dtype
-from anec.passes.ane_legalize import AneLegalize, arithmetic, computed_weights, copies, islands, lookups, tables
+from anec.passes.ane_legalize import AneLegalize, arithmetic, computed_weights, copies, islands, lookups, shears, tables
 from anec.reference.evaluate import evaluate
 from anec.testing import assert_legal, module_of, run_pass, single_op
 
-RULES = {rule.name for module in (computed_weights, lookups, tables, copies, arithmetic, islands) for rule in module.RULES}
+RULES = {
+    rule.name
+    for module in (computed_weights, lookups, shears, tables, copies, arithmetic, islands)
+    for rule in module.RULES
+}
 CASES = [path for path in golden.cases("ane-legalize") if path.stem.split(".")[0] in RULES]
 
 
@@ -81,6 +85,8 @@ class Module(torch.nn.Module):
 
 
 _ORDER = torch.randperm(24, generator=torch.Generator().manual_seed(1)).tolist()
+
+
 def _dynamic(x: torch.Tensor) -> torch.Tensor:
     """A kernel for each image of the batch, the batch in the groups; the same kernel spreads the result."""
     batch, channels = x.shape[:2]

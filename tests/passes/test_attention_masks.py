@@ -15,7 +15,7 @@ from anec.api.compiling import compile_source
 from anec.check.metrics import compare
 from anec.frontend import Source
 from anec.ir.graph import Module, Op, Value
-from anec.passes.mask_bounds import HIDDEN
+from anec.passes.mask_bounds import HIDDEN, LEAST, lowest
 
 HEADS, LENGTH, SIZE, LAYERS = 2, 9, 8, 2
 Make = Callable[..., Tensor | None]
@@ -306,13 +306,94 @@ def test_a_bias_beside_low_numbers_does_not_count_where_they_hide_all_keys():
     def filled(kept: Tensor) -> Tensor:
         hidden = (kept[:, None, None, :] * kept[:, None, :, None]) == 0
         low = torch.where(hidden, LOWEST, 0.0).expand(-1, HEADS, -1, -1)
-        return (low.reshape(-1, LENGTH, LENGTH) + bias.repeat(2, 1, 1)).view(2, HEADS, LENGTH, LENGTH)
+        return (low.reshape(-1, LENGTH, LENGTH) - bias.abs().repeat(2, 1, 1)).view(2, HEADS, LENGTH, LENGTH)
 
     kept = torch.ones(2, LENGTH, dtype=torch.int32)
     kept[0, 5:] = 0
     for eager in (False, True):
         model = All({"joined": Layers(joined, eager=eager), "filled": Layers(filled, eager=eager)})
         assert_numbers(model, embedded(2), kept)
+
+
+def _hidden_twice(kept: Tensor) -> Tensor:
+    """Lowest numbers of padding and of order: where both hide, their sum is -inf."""
+    return _chosen(kept, LOWEST) + torch.triu(torch.full((LENGTH, LENGTH), LOWEST), 1)
+
+
+def _chosen(kept: Tensor, number: float) -> Tensor:
+    """Keys that are padding, and whole rows of queries that are."""
+    seen = kept[:, None, None, :].bool() & kept[:, None, :, None].bool()
+    return torch.where(seen, 0.0, number)
+
+
+def _lowest_padding_and_causal(kept: Tensor) -> Tensor:
+    return _chosen(kept, LOWEST) + _causal_float()
+
+
+def _computed_padding_and_causal(kept: Tensor) -> Tensor:
+    return _float_padding(kept) + _causal_float()
+
+
+def _padding_and_lowest_alibi(kept: Tensor) -> Tensor:
+    return _float_padding(kept) + _alibi().clamp(min=LOWEST)
+
+
+def test_what_hides_less_is_all_there_is_in_rows_without_a_key():
+    """Left padding beneath a causal mask: the first queries see the padding before them evenly, nothing behind them."""
+    kept = torch.ones(2, LENGTH, dtype=torch.int32)
+    kept[1, :4] = 0
+    made = [_hidden_twice, _lowest_padding_and_causal, _computed_padding_and_causal, _padding_and_lowest_alibi]
+    model = All({make.__name__.strip("_"): Layers(make, eager=i % 2 == 0) for i, make in enumerate(made)})
+    module = default(model, embedded(2), kept)
+    (mask,) = set(masks(module.main.outputs[0]))
+    assert mask is not None
+    assert lowest(mask) == LEAST
+    assert_numbers(model, embedded(2), kept)
+
+
+def test_an_input_of_infinity_and_lowest_numbers():
+    mask = _causal_float().expand(2, 1, -1, -1).clone()
+    mask[mask == 0] = 0.25
+    mask[1, 0, 3, :3] = LOWEST
+    mask[1, 0, 3, 3] = -math.inf
+    model = All({"given": Layers(lambda mask: mask, eager=True)})
+    default(model, embedded(2), mask)
+    with torch.no_grad():
+        x = embedded(2)
+        wanted = model(x, mask)["given"]
+        compiled = anec.compile(torch.export.export(model, (x, mask), strict=False), precision="fp32")
+    found = compiled.run(dict(zip(compiled.input_names, (x.numpy(), mask.numpy()), strict=True)))
+    assert compare("given", torch.from_numpy(found["given"]), wanted).rel < 1e-5
+
+
+KEYS: dict[str, Make] = {
+    "bools": lambda kept: kept[:, None, None, :].bool(),
+    "bool_expanded": _bool_padding,
+    "infinite": _chosen_padding,
+    "lowest": lambda kept: torch.where(kept[:, None, None, :].bool(), 0.0, LOWEST),
+    "computed": _float_padding,
+    "filled": lambda kept: _filled_padding(kept).expand(-1, 1, LENGTH, -1),
+}
+
+
+@pytest.mark.parametrize("passes", ["default", "default,ane"])
+def test_an_item_of_padding_alone_attends_by_its_scores(passes):
+    """No layer multiplies for it; items with a key are torch's, and nothing becomes NaN."""
+    kept = torch.ones(2, LENGTH, dtype=torch.int32)
+    kept[0, 5:], kept[1] = 0, 0
+    x = embedded(2)
+    model = All({name: Layers(make) for name, make in KEYS.items()}).eval()
+    with torch.no_grad():
+        wanted = model(x, kept)
+        unmasked = model(x, torch.ones_like(kept))
+    compiled = anec.compile(torch.export.export(model, (x, kept), strict=False), precision="fp32", passes=passes)
+    found = compiled.run(dict(zip(compiled.input_names, (x.numpy(), kept.numpy()), strict=True)))
+    for name in KEYS:
+        actual = torch.from_numpy(found[name])
+        assert compare(name, actual[0], wanted[name][0]).rel < 1e-5
+        # Beside 40000 float32 holds a score to 1/256.
+        assert compare(name, actual[1], unmasked[name][1]).rel < 2e-3
+    assert any("hides all keys" in note for pass_ in compiled.report.passes for note in pass_.notes)
 
 
 def test_low_numbers_that_do_not_drown_the_scores():

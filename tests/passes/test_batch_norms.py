@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import anec
@@ -109,11 +110,34 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str]] = {
         "conv upsample_nearest_neighbor"),
     "behind a shuffle": (
         sequential(nn.Conv2d(4, 8, 3), nn.PixelShuffle(2), BatchNorm(2)), IMAGE, "conv pixel_shuffle"),
+    "behind a concat": (
+        formula(lambda x, a, b, norm: norm(torch.cat([a(x), b(x)], 1)),
+                nn.Conv2d(4, 3, 3, padding=1), nn.Conv2d(4, 6, 1, groups=2, bias=False), BatchNorm(9)),
+        IMAGE, "conv conv concat"),
+    "behind a concat of all kinds": (
+        formula(lambda x, a, b, norm: norm(torch.cat([a(x), F.avg_pool2d(b(x), 3, 1), a.weight[:1, :2, :1, :1].expand(len(x), -1, 5, 4)], 1)),
+                nn.Conv2d(4, 3, 3), nn.ConvTranspose2d(4, 4, 1, groups=2), BatchNorm(9)),
+        IMAGE, "conv conv_transpose avg_pool concat"),
+    "rows behind a concat": (
+        formula(lambda x, a, b, norm: norm(torch.cat([a(x), b(x)], 1)) * 0.5,
+                nn.Linear(4, 3), nn.Linear(4, 5), nn.BatchNorm1d(8)), ROWS, "linear linear concat"),
+    "concat along another axis": (
+        formula(lambda x, a, b, norm: norm(torch.cat([a(x), b(x)], 3)), nn.Conv2d(4, 3, 3), nn.Conv2d(4, 3, 3), BatchNorm(3)),
+        IMAGE, "conv conv concat"),
+    "behind a concat of norms": (
+        formula(lambda x, a, b, norm: norm(torch.cat([a(x), b(x.relu())], 1)), BatchNorm(4), BatchNorm(4), BatchNorm(8)),
+        IMAGE, "relu batch_norm batch_norm concat"),
     "rows twice": (sequential(nn.BatchNorm1d(4), nn.BatchNorm1d(4)), ROWS, "mul add"),
     # What does not fold, since it would be another function.
     "max pool": (
         sequential(BatchNorm(4), nn.MaxPool2d(2), nn.Conv2d(4, 5, 1)), IMAGE, "batch_norm max_pool conv"),
     "relu between": (sequential(BatchNorm(4), nn.ReLU(), nn.Conv2d(4, 5, 1)), IMAGE, "batch_norm relu conv"),
+    "concat of an input": (
+        formula(lambda x, a, norm: norm(torch.cat([a(x), x], 1)), nn.Conv2d(4, 3, 1), BatchNorm(7)),
+        IMAGE, "conv concat batch_norm"),
+    "concat used twice": (
+        formula(lambda x, a, b, norm: (lambda y: norm(y) + y)(torch.cat([a(x), b(x)], 1)),
+                nn.Conv2d(4, 3, 1), nn.Conv2d(4, 2, 1), BatchNorm(5)), IMAGE, "conv conv concat batch_norm add"),
     "counted padding": (
         sequential(nn.Conv2d(4, 5, 3), nn.AvgPool2d(3, padding=1), BatchNorm(5)), IMAGE, "conv avg_pool batch_norm"),
 }  # fmt: skip

@@ -22,6 +22,8 @@ EDGES: tuple[tuple[float, ...], ...] = (
 # Only for rules that promise something about them.
 SPECIAL = (math.inf, -math.inf, math.nan, 1.0, -2.0)
 
+# Ops whose result tells which of two equal elements came first, which neither torch nor Core ML promises.
+_ORDERING = frozenset("sort msort argsort topk kthvalue median argmax argmin reduce_argmax reduce_argmin".split())
 # Ops that take whole numbers as positions, by the start of their names.
 _INDEXING = ("gather", "scatter", "index", "embedding", "take", "one_hot", "slice")
 
@@ -40,6 +42,8 @@ def draw(
     shape, dtype = value.shape, value.tensor.dtype
     if dtype.is_float:
         return _floats(shape, generator, domain)
+    if dtype.is_integer and any(op.defn.root in _ORDERING for op in value.users):
+        return _distinct(value, generator, signed=signed and dtype.range[0] < 0)
     if dtype.is_integer:
         limit = _index_limit(value)
         least = -limit if signed and dtype.range[0] < 0 and not _indexes(value) else 0
@@ -64,6 +68,13 @@ def _whole(domain: Domain, least: int, limit: int) -> tuple[int, int]:
     low, high = domain
     first = math.ceil(low) if math.isfinite(low) else least
     return first, math.floor(high) + 1 if math.isfinite(high) else first + limit
+
+
+def _distinct(value: Value, generator: torch.Generator, *, signed: bool) -> torch.Tensor:
+    """Whole numbers in any order, no two equal as far as the dtype goes."""
+    count, most = math.prod(value.shape), value.tensor.dtype.range[1] + 1
+    numbers = torch.randperm(count, generator=generator) % most
+    return (numbers - min(count, most) // 2 if signed else numbers).reshape(value.shape)
 
 
 def _indexes(value: Value) -> bool:

@@ -8,7 +8,7 @@ side. Constants keep their numbers; the other values are drawn from their dtype,
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -22,8 +22,10 @@ from anec.ir.opdef import Effect
 from anec.ir.printer import print_op
 from anec.reference.call import DOUBLE
 from anec.reference.evaluate import Evaluator, evaluate_constant
-from anec.rewrite.driver import Rewrite
+from anec.rewrite.records import Rewrite
 
+# Integers whose largest number is below it are narrow: the floats that are drawn go beyond.
+_NARROW = 1 << 16
 # Beyond this many elements in all operands and results a rewrite is reported as unchecked.
 ELEMENT_LIMIT = 4_000_000
 EXACT_REL = 1e-10
@@ -68,15 +70,14 @@ def check_rewrite(
             return check_rewrite(rewrite, module, fidelity, seed=seed, draws=draws, facts=facts)
         finally:
             facts.close()
-    try:
-        return _judge(rewrite, ops, pairs, module, fidelity, seed, draws, facts)
-    except CheckError:
-        # A rule may have looked through operands its pattern does not name, as the pieces of a list:
-        # then values that depend on each other were drawn apart.
-        linked = _linked(ops, [new for _, new in pairs])
-        if len(linked) == len(ops):
-            raise
-        return _judge(rewrite, linked, pairs, module, fidelity, seed, draws, facts)
+    problem: CheckError | None = None
+    for closed in _closures(ops, [new for _, new in pairs]):
+        try:
+            return _judge(rewrite, closed, pairs, module, fidelity, seed, draws, facts)
+        except CheckError as error:
+            problem = error
+    assert problem is not None
+    raise problem
 
 
 def _judge(
@@ -99,7 +100,7 @@ def _judge(
     constants = {leaf: evaluate_constant(leaf, module) for leaf in leaves if is_constant(leaf)}
     free = [leaf for leaf in leaves if leaf not in constants]
     problem, compared = "nothing to draw", False
-    for drawn in _rounds(rewrite, free, seed, draws, facts):
+    for drawn in _rounds(rewrite, ops, free, seed, draws, facts):
         # Some draws no kernel takes, as a division of whole numbers by 0: the others decide.
         failure = _compare(rewrite, ops, {**constants, **drawn}, pairs, module, fidelity)
         problem, compared = failure or problem, compared or not failure
@@ -107,13 +108,13 @@ def _judge(
 
 
 def _rounds(
-    rewrite: Rewrite, free: Sequence[Value], seed: int, draws: int, facts: Facts
+    rewrite: Rewrite, ops: Sequence[Op], free: Sequence[Value], seed: int, draws: int, facts: Facts
 ) -> Iterator[dict[Value, torch.Tensor]]:
     """Numbers for the values that are not constant: plain draws, then edges one kind at a time."""
     if not free:
         yield {}
         return
-    domains = _domains(rewrite, free, facts)
+    domains = _domains(rewrite, ops, free, facts)
     generator = torch.Generator().manual_seed(seed)
     for number in range(draws):
         yield {leaf: draw(leaf, generator, domains.get(leaf), signed=number % 2 == 0) for leaf in free}
@@ -137,14 +138,28 @@ def _leaves(ops: Sequence[Op], new: Sequence[Value]) -> list[Value]:
     return list(dict.fromkeys([*taken, *(value for value in new if value not in made)]))
 
 
-def _linked(ops: list[Op], new: Sequence[Value]) -> list[Op]:
-    """The ops, with those near them by which leaves are computed from each other, or from a value they share."""
-    leaves = _leaves(ops, new)
-    found = set(ops)
+def _closures(ops: list[Op], new: Sequence[Value]) -> Iterator[list[Op]]:
+    """The ops; then with what lies between leaves; then with what leaves share.
+
+    A rule may look through operands its pattern does not name, as the pieces of a list: then values that
+    depend on each other are drawn apart, and only a wider closure tells.
+    """
+    yield ops
+    leaves = [leaf for leaf in _leaves(ops, new) if not is_constant(leaf)]
     cones = {leaf: _cone(leaf, {value for value in leaves if value is not leaf}) for leaf in leaves}
-    sources = {leaf: {leaf, *(value for op in cone for value in op.inputs)} for leaf, cone in cones.items()}
-    occurrences = Counter(value for values in sources.values() for value in values if not is_constant(value))
-    shared = {value for value, count in occurrences.items() if count > 1}
+    between = _linked(ops, cones, set(leaves))
+    if len(between) > len(ops):
+        yield between
+    sources = ({leaf, *(value for op in cone for value in op.inputs)} for leaf, cone in cones.items())
+    occurrences = Counter(value for values in sources for value in values if not is_constant(value))
+    linked = _linked(ops, cones, {value for value, count in occurrences.items() if count > 1})
+    if len(linked) > len(between):
+        yield linked
+
+
+def _linked(ops: list[Op], cones: dict[Value, list[Op]], shared: set[Value]) -> list[Op]:
+    """The ops, with those near them by which leaves are computed from the shared values."""
+    found = set(ops)
     for leaf, cone in cones.items():
         reached = shared - {leaf}
         for op in cone:
@@ -157,33 +172,51 @@ def _linked(ops: list[Op], new: Sequence[Value]) -> list[Op]:
 def _cone(leaf: Value, others: set[Value]) -> list[Op]:
     """The ops near ``leaf`` that it is computed by, up to the other leaves, in order."""
     cone: dict[Op, None] = {}
-    stack = [leaf]
-    while stack and len(cone) < _NEAR:
-        op = stack.pop().op
+    waiting = deque([leaf])
+    while waiting and len(cone) < _NEAR:
+        op = waiting.popleft().op
         if op is None or op in cone or op.defn.effects is not Effect.NONE:
             continue
         cone[op] = None
-        stack.extend(value for value in op.inputs if value not in others)
+        waiting.extend(value for value in op.inputs if value not in others)
     return sorted(cone, key=lambda op: op._key)
 
 
-def _domains(rewrite: Rewrite, free: Sequence[Value], facts: Facts) -> dict[Value, tuple[float, float]]:
+def _domains(
+    rewrite: Rewrite, ops: Sequence[Op], free: Sequence[Value], facts: Facts
+) -> dict[Value, tuple[float, float]]:
     """Where values are drawn from: the rule's word, else what is known of them."""
-    found = {}
+    found, said = {}, {}
     for leaf in free:
-        known = facts.range(leaf)
-        if math.isfinite(known.lower) or math.isfinite(known.upper):
-            found[leaf] = (known.lower, known.upper)
+        extent = facts.range(leaf)
+        if math.isfinite(extent.lower) or math.isfinite(extent.upper):
+            found[leaf] = (extent.lower, extent.upper)
+        # What a float beyond the range of a narrow integer converts to, nobody promises.
+        for user in leaf.users if leaf.tensor.dtype.is_float else ():
+            dtype = user.results[0].tensor.dtype if user in ops and user.results else None
+            if dtype is not None and dtype.is_integer and dtype.range[1] < _NARROW:
+                found.setdefault(leaf, dtype.range)
     for name, bounds in rewrite.rule.domain.items():
         captured = rewrite.match.captures.get(name)
         if not isinstance(captured, Value):
             continue
-        found[captured] = bounds
-        if captured not in free and captured.op is not None:
-            # It is computed here, since another leaf shares what it is made of: then so is what it says.
-            alike = (value for value in captured.op.inputs if value.type == captured.type)
-            found.update(dict.fromkeys(alike, bounds))
-    return found
+        said[captured] = bounds
+        # It is computed here, where leaves are linked: then so is what it says.
+        for leaf in _made_of(captured, ops):
+            known = found.get(leaf, bounds)
+            both = max(known[0], bounds[0]), min(known[1], bounds[1])
+            if leaf.tensor.dtype is captured.tensor.dtype and both[0] <= both[1]:
+                found[leaf] = both
+    return found | said
+
+
+def _made_of(value: Value, ops: Sequence[Op]) -> set[Value]:
+    """What the ops compute a value from."""
+    reached = {value}
+    for op in reversed(ops):
+        if reached.intersection(op.results):
+            reached.update(op.inputs)
+    return reached - {value}
 
 
 def _compare(

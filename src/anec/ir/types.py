@@ -76,6 +76,15 @@ class DType(Enum):
             return 0, 2**self.bits - 1
         return -(2 ** (self.bits - 1)), 2 ** (self.bits - 1) - 1
 
+    def wrapped(self, number: int) -> int:
+        """``number`` modulo 2^bits, within the range of an integer dtype.
+
+        Raises:
+            AnecError: the dtype is no integer.
+        """
+        low, high = self.range
+        return (number - low) % (high - low + 1) + low
+
 
 _FLOATS = frozenset({DType.F16, DType.F32, DType.F64, DType.BF16})
 DTYPES: Mapping[str, DType] = {dtype.value: dtype for dtype in DType}

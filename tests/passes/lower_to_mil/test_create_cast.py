@@ -82,6 +82,12 @@ CREATED = [
                          ("Tensor_Tensor", (torch.tensor(-40.9), torch.tensor(-3.9))))),
     case("linspace.Tensor_Scalar", torch.tensor(-3), 8, 8, dtype=DType.I32),
     case("linspace.Tensor_Tensor", torch.tensor(3), torch.tensor(250), 9, dtype=DType.U8),
+    *(case(f"logspace.{name}", *ends, size, 2.5, dtype=dtype)
+      for size in (0, 1, 5) for dtype in (DType.F32, DType.I64)
+      for name, ends in (("Tensor_Scalar", (torch.tensor(-1.7), 3.2)), ("Scalar_Tensor", (7, torch.tensor(-8))))),
+    # Powers that are whole numbers.
+    *(case("logspace.Tensor_Tensor", torch.tensor(4.3), torch.tensor(1.2), size, base, dtype=DType.I64)
+      for base in (2.0, 3.0, 5.0, 10.0) for size in (1, 4)),
     case("eye", 3),
     case("eye.m", 3, 5),
     case("eye.m", 3, 2, dtype=DType.I64),

@@ -123,7 +123,21 @@ SMALL = [
     case("rsub.Scalar", integers(9, low=0, high=256, dtype=torch.uint8), 255),
     case("neg", integers(9, low=-128, high=128, dtype=torch.int8)),
     case("square", integers(9, low=-(2**15), high=2**15, dtype=torch.int16)),
-]
+    # So does the number beside them, and an integer without axes.
+    *(case(name, integers(9, low=low, high=low + 256, dtype=dtype), other)
+      for dtype, low in ((torch.uint8, 0), (torch.int8, -128)) for other in (-3, 300)
+      for name in ("floor_divide.Scalar", "remainder.Scalar", "fmod.Scalar")),
+    *(case("div.Scalar_mode", integers(9, low=0, high=256, dtype=torch.uint8), -3, rounding_mode=mode)
+      for mode in ("floor", "trunc")),
+    case("div.Scalar", integers(9, low=0, high=256, dtype=torch.uint8), -3),
+    *(case(name, integers(9, low=0, high=256, dtype=torch.uint8), torch.tensor(-3))
+      for name in ("maximum", "remainder.Tensor")),
+    case("where.self", bools(9), integers(9, low=0, high=256, dtype=torch.uint8), torch.tensor(-3)),
+    case("masked_fill.Scalar", integers(9, low=0, high=256, dtype=torch.uint8), bools(9), -1),
+    case("threshold", integers(9, low=0, high=256, dtype=torch.uint8), -3, 7),
+    case("clamp", integers(9, low=0, high=256, dtype=torch.uint8), -100),
+    case("full_like", integers(9, low=0, high=256, dtype=torch.uint8), -1),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("call", SMALL, ids=str)

@@ -15,3 +15,5 @@ def test_rarely_met(target: str, shape: tuple[int, ...]) -> None:
     check_lowering("aten.angle.default", x, target=target)
     check_lowering("aten.ldexp.Tensor", x, y, target=target)
     check_lowering("aten.rrelu.default", x, 0.1, 0.3, False, target=target)
+    check_lowering("aten.rrelu_with_noise.default", x, y, 0.1, 0.3, False, target=target)
+    check_lowering("aten.rrelu_with_noise_functional.default", x, y, 0.1, 0.3, False, target=target)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 
+import anec
 import anec.passes.raise_nn
 from anec.errors import UnsupportedError
 from anec.passes.lower_to_mil import LowerToMil, refused
@@ -82,3 +83,23 @@ def test_the_error_gives_reason_and_hint() -> None:
         check_lowering("aten.linalg_qr.default", floats(3, 3))
     with pytest.raises(UnsupportedError, match="belongs to the backward pass"):
         check_lowering("aten.threshold_backward.default", floats(3), floats(3), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("function", "hint"),
+    [
+        (lambda x: x[x > 0], "keep the size fixed: torch.where"),
+        (lambda x: x.view(1, 2, 1, 3, 1, 4), "the output %view has 6 axes: reshape it outside of the model"),
+    ],
+)
+def test_the_hint_of_what_has_a_rule(function: Callable[[torch.Tensor], torch.Tensor], hint: str) -> None:
+    """Another rule in a plugin would not help."""
+
+    class Model(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return function(x)
+
+    with pytest.raises(UnsupportedError) as caught:
+        anec.compile(Model(), (torch.randn(2, 3, 4),))
+    assert hint in str(caught.value.hint)
+    assert "plugin" not in str(caught.value.hint)

@@ -51,6 +51,18 @@ FORMS = {
         "%y = aten.expand.default(%x) {size=[(B), (S), (S)]} : f32[B,S,S]",
         "f32[B,S,S]",
     ),
+    "identity": (
+        "%x: i64[B,S]",
+        """%e = aten.eye.default() {n=(S), dtype=i64} : i64[S,S]
+        %y = aten.matmul.default(%x, %e) : i64[B,S]""",
+        "i64[B,S]",
+    ),
+    "identity that is not square": (
+        "%x: f32[B,S]",
+        """%e = aten.eye.m() {n=(S), m=3} : f32[S,3]
+        %y = aten.matmul.default(%x, %e) : f32[B,3]""",
+        "f32[B,3]",
+    ),
     "expand by an input": (
         "%row: f32[1,4], %x: f32[B,S]",
         "%y = aten.expand.default(%row) {size=[(B), -1]} : f32[B,4]",
