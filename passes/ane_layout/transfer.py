@@ -23,6 +23,8 @@ from anec.passes.common import dims, ints
 
 # An operand in the op's form, at the rank of the op's own tensors.
 Fetch = Callable[[Value], Value]
+# The rank of heads of attention before they are merged: batch, heads, places, channels.
+_HEADS = 4
 # What a list of one entry an axis says of an axis that is there for its place only.
 _NEUTRAL: dict[str, int | bool] = {
     "begin": 0, "end": 1, "stride": 1, "begin_mask": True, "end_mask": True, "squeeze_mask": False,
@@ -67,13 +69,14 @@ def judged(op: Op) -> Moving | str:
     keeps = all(result.rank == rank for result in op.results)
     if is_projection(op):
         forms = tuple(form for form in forms if places(form, rank)[-1] == 1)
-    elif op.defn is mil.matmul:
-        forms = tuple(form for form in forms if form is Form.SEQUENCE_LAST)
-    if not forms:
-        hindrance = f"tensors of rank {rank} have one form"
     elif op.defn is mil.linear or op.defn is mil.matmul:
-        fits = is_projection(op) or all(operand.rank == rank for operand in op.inputs)
-        hindrance = "" if fits else "it has no constant matrix over its last axis"
+        # The last two axes of heads are swapped in their form, and nothing else: (X Y)^T is Y^T X^T.
+        swaps = op.defn is mil.matmul and all(operand.rank == _HEADS for operand in op.inputs)
+        forms = (Form.SEQUENCE_LAST,) if swaps else ()
+    if op.defn is mil.linear or op.defn is mil.matmul:
+        hindrance = "" if forms else "it has no constant matrix over its last axis"
+    elif not forms:
+        hindrance = f"tensors of rank {rank} have one form"
     elif op.defn is mil.layer_norm:
         axes = op.attr("axes")
         # Scale and shift of several axes would have to be permuted with them.
@@ -126,9 +129,9 @@ def build(op: Op, form: Form, rank: int, fetch: Fetch) -> tuple[Value, ...]:
         weight = mil.expand_dims(op.value("weight"), axes=(2, 3))
         return (mil.conv(fetch(op.value("x")), weight, op.operand("bias")),)
     if op.defn is mil.matmul and not is_projection(op):
-        # (X Y)^T is Y^T X^T.
-        x, y = fetch(op.value("x")), fetch(op.value("y"))
-        return (mil.matmul(y, x, transpose_x=op.attr("transpose_y"), transpose_y=op.attr("transpose_x")),)
+        flags = (("transpose_x", "transpose_y"), ("transpose_y", "transpose_x"))
+        swapped = {name: True for name, other in flags if op.attr(other)}
+        return (mil.matmul(fetch(op.value("y")), fetch(op.value("x")), **swapped),)
     if op.defn is mil.matmul:
         matrix = op.value("y") if op.attr("transpose_y") else mil.transpose(op.value("y"), perm=(1, 0))
         return (mil.conv(fetch(op.value("x")), mil.expand_dims(matrix, axes=(2, 3))),)
