@@ -46,6 +46,33 @@ def test_check_names_the_first_value_that_differs(run: Runner, package: Path) ->
     assert data["first"].startswith("first value that differs: %fc_linear")
 
 
+DRAWN = """
+import torch
+from models import tiny
+
+
+def seeded():
+    return tiny()
+
+
+def drawn():
+    torch.seed()
+    model, *rest = tiny()
+    torch.seed()
+    for weight in model.parameters():
+        weight.data.normal_()
+    return model, *rest
+"""
+
+
+def test_check_tells_a_source_of_random_weights(run: Runner, package: Path) -> None:
+    Path("drawn.py").write_text(DRAWN)
+    spoil(package)
+    told = "makes other weights each time it is called"
+    assert told in run("check", "tiny.mlpackage", "drawn.py:drawn").err
+    assert told not in run("check", "tiny.mlpackage", "drawn.py:seeded").err
+
+
 @pytest.mark.parametrize(
     ("limits", "code"),
     [

@@ -18,18 +18,20 @@ if TYPE_CHECKING:
     import torch
 
     from anec.check.metrics import Metric
+    from anec.frontend import Source
     from anec.ir.graph import Module
 
 
 @dataclass(slots=True)
 class _Side:
-    """One of the two programs: what it gives, and its module when it has one."""
+    """One of the two programs: what it gives, its module when it has one, whether its source makes random weights."""
 
     name: str
     run: Callable[[Mapping[str, torch.Tensor]], dict[str, torch.Tensor]]
     inputs: dict[str, torch.Tensor] | None = None
     module: Module | None = None
     is_source: bool = False
+    draws_weights: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,9 @@ def compare_programs(options: argparse.Namespace) -> int:
     user = _user_metric(options.metric, a, b) if options.metric else None
     first = _first_difference(actual, reference, inputs, limits) if failed else ""
     _show(options, metrics, failed, limits, user, first)
+    for side in (actual, reference) if failed else ():
+        if side.draws_weights():
+            console.say(f"{side.name} makes other weights each time it is called: seed it there, or load a checkpoint")
     return 1 if failed or user is False else 0
 
 
@@ -169,7 +174,10 @@ def _source_side(text: str, options: argparse.Namespace) -> _Side:
     from anec.api.functions import eager_at, eager_outputs, example_inputs, function_sources, lift_functions
     from anec.check.numerics import inputs_of
 
-    sources = function_sources(read_source(text, options), read_functions(options.function), "iOS18")
+    def load() -> Mapping[str, Source]:
+        return function_sources(read_source(text, options), read_functions(options.function), "iOS18")
+
+    sources = load()
     lifted = lift_functions(sources, "iOS18")
     own, module = example_inputs(lifted), next(iter(lifted.values())).module
 
@@ -190,7 +198,21 @@ def _source_side(text: str, options: argparse.Namespace) -> _Side:
             reason = str(error).partition("\n")[0]
             raise CheckError(f"PyTorch fails on these inputs: {type(error).__name__}: {reason}", where=text) from error
 
-    return _Side(text, run, own, module, is_source=True)
+    return _Side(text, run, own, module, is_source=True, draws_weights=lambda: _differ(sources, load()))
+
+
+def _differ(sources: Mapping[str, Source], others: Mapping[str, Source]) -> bool:
+    """Whether the same models hold other weights."""
+    import torch
+
+    for name, source in sources.items():
+        model, again = source.model, others[name].model
+        if not isinstance(model, torch.nn.Module) or not isinstance(again, torch.nn.Module):
+            continue
+        now = again.state_dict()
+        if any(key not in now or not torch.equal(tensor, now[key]) for key, tensor in model.state_dict().items()):
+            return True
+    return False
 
 
 def _drawn(actual: _Side, reference: _Side, seed: int) -> dict[str, torch.Tensor]:
