@@ -212,7 +212,8 @@ class _Conversion:
         if not bool(beyond.any()):
             return value
         # Only where nothing else is as large can 40000 stand for "as large as can be".
-        largest = float(magnitude[~beyond & torch.isfinite(tensor)].max()) if bool((~beyond).any()) else 0.0
+        others = magnitude[~beyond & torch.isfinite(tensor)]
+        largest = float(others.max()) if others.numel() else 0.0
         bound = MASK if largest < MASK else HALF_MAX
         safe = torch.where(beyond, tensor.sign() * bound, tensor)
         place = next((op.origin.place for op in value.users if op.origin.place), "")

@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from anec.ir.graph import Graph
 from anec.passes.ane_layout import maps, parted, projections
 from anec.passes.ane_layout.apply import Rebuilder
-from anec.passes.ane_layout.decision import Decision, decided
+from anec.passes.ane_layout.decision import Decision, decided, is_static
 from anec.passes.ane_layout.moves import elements_given
 from anec.passes.ane_layout.whole_attention import surplus
 from anec.passes.dce import remove_dead_ops, remove_dead_weights
@@ -61,7 +61,7 @@ class AneLayout(Pass):
     bounded: bool = True
 
     def run(self, graph: Graph, ctx: Context) -> None:
-        if not all(result.tensor.is_static for op in graph.ops() for result in op.results):
+        if not is_static(graph):
             ctx.note("ane-layout leaves functions of flexible shapes as they are")
             return
         found = self.decide(graph, ctx)

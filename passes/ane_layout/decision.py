@@ -47,6 +47,11 @@ class Decision:
         return f"{found}, where the program writes {self.allowed}: {held}, which writes {self.written}"
 
 
+def is_static(graph: Graph) -> bool:
+    """Whether no size of a function is flexible, of an input that only static parts are used of either."""
+    return all(value.tensor.is_static for value in (*graph.inputs, *(r for op in graph.ops() for r in op.results)))
+
+
 def decided(graph: Graph, allowed: int | None = None) -> Decision:
     """The best choice for a function of static shapes that writes at most ``allowed`` elements.
 

@@ -197,7 +197,7 @@ def _cut(
     if other[0] != block[0] or any(size % inside for size in sizes):
         return None
     counts = [size // inside for size in sizes]
-    if own == len(there) - 1 and beyond == 1 in counts:
+    if own == len(there) - 1 and beyond == 1 and 1 in counts:
         return None
     cuts = [Movement((*parts[: block[0]], count, *parts[block[0] + 1 :]), movement.axes) for count in counts]
     return own, [(count * beyond, cut) for count, cut in zip(counts, cuts, strict=True)]

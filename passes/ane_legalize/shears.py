@@ -78,8 +78,10 @@ def shear_of_reshapes(op: Op, ctx: Context) -> Value:
         steps.append(made)
         views += x.tensor.size if made.defn is mil.reshape else 0
         x = next(value for value in made.inputs if not value.is_constant)
-    if not x.tensor.is_static or not x.tensor.dtype.is_float or not 0 < x.tensor.size <= _MOST or x.rank < 2:
+    if not x.tensor.is_static or not x.tensor.dtype.is_float or not 0 < x.tensor.size <= _MOST:
         reject("the tensor is symbolic, too large, or no float")
+    if x.rank < 2 or op.results[0].rank == 0:
+        reject("there are no lines")
     lines, length = x.shape[-2], op.results[0].shape[-1]
     places = _places(x, steps[::-1]).reshape(-1, length)
     blocks = math.prod(x.shape[:-2])

@@ -133,8 +133,10 @@ def logspace_between(op: Op) -> Value:
     start, end = pair(op, DType.I32 if whole and size > 1 else DType.F32, "start", "end")
     exponents = _between(cast(start, DType.F32), cast(end, DType.F32), size, DType.F32)
     powers = mil.pow(Literal(float(base)), exponents)
-    # torch computes in float64; in float32 a power that is whole may come out just below it.
-    return as_value(cast(mil.mul(powers, 1 + 2.0**-18) if whole else powers, type_.dtype))
+    if whole:
+        # torch computes in float64; in float32 a power that is whole may come out just below it.
+        powers = mil.add(powers, mil.clip(mil.mul(powers, 2.0**-18), alpha=-0.25, beta=0.25))
+    return as_value(cast(powers, type_.dtype))
 
 
 def _whole_steps(start: Operand, end: Operand, size: int) -> Value:

@@ -324,6 +324,18 @@ def test_functions_of_flexible_shapes_are_left_alone() -> None:
     assert any("flexible" in note for ran in made.report.passes for note in ran.notes)
 
 
+def test_a_function_whose_input_alone_is_flexible_is_left_alone() -> None:
+    class Tail(tnn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x[:, -2:].cumsum(-1).transpose(1, 2).reshape(2, 2, 8)
+
+    length = torch.export.Dim("length", min=4, max=9)
+    x = torch.randn(2, 6, 8)
+    made = anec.compile(Tail().eval(), (x,), dynamic_shapes=({1: length},), passes="default,ane", precision="fp32")
+    assert any("flexible" in note for ran in made.report.passes for note in ran.notes)
+    torch.testing.assert_close(torch.as_tensor(next(iter(made.run({"x": x}).values()))), Tail()(x))
+
+
 def test_products_of_windows_of_five_axes_stay() -> None:
     program = Program(2, 3, 2, 5, 4)
     module = program.returns(lambda x: mil.relu(mil.matmul(mil.tanh(x), program.weight(4, 6))))

@@ -47,6 +47,20 @@ def test_the_shift_of_transformer_xl(batch: int, heads: int, lines: int) -> None
     assert moved(module) == batch * heads * lines * (lines + 1)
 
 
+def test_an_element_is_no_shear() -> None:
+    fire(
+        """(%x: f32[2,3]) -> (%y: f32[]) {
+  %a = mil.reshape(%x, [6]) : f32[6]
+  %y = mil.slice_by_index(%a, [2], [3]) {squeeze_mask=[true]} : f32[]
+  return %y
+}
+""",
+        2,
+        3,
+        fired=False,
+    )
+
+
 @pytest.mark.parametrize(("lines", "length"), [(8, 12), (4, 6), (7, 8), (5, 5)])
 def test_fewer_lines_than_entries(lines: int, length: int) -> None:
     """As HaloNet places them: flat, with zeros behind."""

@@ -189,6 +189,7 @@ def weighted(numbers: list[float]) -> tuple[Module, Context]:
         ([3.4e38, 1.0], [4e4, 1.0]),
         ([-1e9, 5e4], [-65504.0, 5e4]),
         ([float("-inf"), 1.0], [float("-inf"), 1.0]),
+        ([float("-inf"), -1e9], [float("-inf"), -4e4]),
         ([65504.0, -65504.0], [65504.0, -65504.0]),
         ([1e-9, 2.0], [0.0, 2.0]),
     ],

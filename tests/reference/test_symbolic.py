@@ -137,6 +137,13 @@ def test_one_possible_size_is_a_number() -> None:
         assert str(made(lambda a, b: aten.add.Tensor(a, b), "f32[S,3]", "f32[5,3]")[-1].result.type) == "f32[5,3]"
 
 
+def test_two_possible_sizes_are_a_symbol() -> None:
+    """Of 1 and 2 torch would keep the 2 alone."""
+    with assuming({"B": Bounds(1, 2), "S": Bounds(1, 2)}):
+        pad = made(lambda a: mil.pad(a, [1, 0, 0, 0], mode="constant", constant_val=0.0), "f32[B,S,6]")[-1]
+        assert str(pad.result.type) == "f32[B,S+1,6]"
+
+
 def test_answers_are_remembered_by_bounds() -> None:
     op = made(lambda a: mil.relu(a), "f32[S]")[-1]
     assert infer(op) is infer(op)

@@ -8,6 +8,7 @@ from anec.api import settings
 from anec.errors import AnecError, UsageError
 from anec.ir.graph import Module
 from anec.passes.ane_layout import AneLayout
+from anec.passes.ane_layout.decision import is_static
 from anec.passes.ane_layout.report import Report, report
 from anec.pipeline.base import Context
 from anec.pipeline.clone import clone
@@ -42,7 +43,7 @@ def layouts(module: Module, passes: str = "default,ane", target: str = "iOS18") 
         layout = step.pass_
     found: dict[str, Report] = {}
     for name, graph in copy.functions.items():
-        if not all(result.tensor.is_static for op in graph.ops() for result in op.results):
+        if not is_static(graph):
             raise AnecError(
                 f"ane-layout leaves {name} as it is: a size is flexible", hint="compile one function for each size"
             )

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # The deepest near misses of a pass; what is beyond seldom helps.
 _MISSES = 5
 # A description of a pass that is longer than this leaves the IR of its rules to --verbose.
-_PAGE = 80
+_PAGE = 100
 
 
 def open_program(text: str) -> CompiledModel:

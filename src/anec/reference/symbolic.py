@@ -83,10 +83,12 @@ def _size(shapes: ShapeEnv, name: str, index: int, names: dict[str, str]) -> Any
     bounds = bounds_of(name)
     # A size of 1 broadcasts, and says so by its type; a symbol never does.
     lower = max(bounds.lower, 2)
-    if bounds.upper is not None and bounds.upper <= lower:
+    if bounds.upper is not None and bounds.upper <= bounds.lower:
         return bounds.upper
-    upper = sympy.oo if bounds.upper is None else bounds.upper
-    hint = _hint(lower, bounds.upper, index)
+    # Of 1..2 that would leave one size, which torch takes for a plain one.
+    most = None if bounds.upper is None else max(bounds.upper, lower + 1)
+    upper = sympy.oo if most is None else most
+    hint = _hint(lower, most, index)
     source = ConstantSource(name)
     made = shapes.create_symbol(
         hint, source, DimDynamic.DYNAMIC, None, positive=True, do_not_specialize_zero_one=True

@@ -86,6 +86,7 @@ CREATED = [
       for size in (0, 1, 5) for dtype in (DType.F32, DType.I64)
       for name, ends in (("Tensor_Scalar", (torch.tensor(-1.7), 3.2)), ("Scalar_Tensor", (7, torch.tensor(-8))))),
     # Powers that are whole numbers.
+    case("logspace.Tensor_Tensor", torch.tensor(0), torch.tensor(20), 2, 2.0, dtype=DType.I32),
     *(case("logspace.Tensor_Tensor", torch.tensor(4.3), torch.tensor(1.2), size, base, dtype=DType.I64)
       for base in (2.0, 3.0, 5.0, 10.0) for size in (1, 4)),
     case("eye", 3),
