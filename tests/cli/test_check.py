@@ -47,9 +47,6 @@ def test_check_names_the_first_value_that_differs(run: Runner, package: Path) ->
 
 
 DRAWN = """
-import torch
-from models import tiny
-
 
 def seeded():
     return tiny()
@@ -66,7 +63,7 @@ def drawn():
 
 
 def test_check_tells_a_source_of_random_weights(run: Runner, package: Path) -> None:
-    Path("drawn.py").write_text(DRAWN)
+    Path("drawn.py").write_text(Path("models.py").read_text() + DRAWN)
     spoil(package)
     told = "makes other weights each time it is called"
     assert told in run("check", "tiny.mlpackage", "drawn.py:drawn").err
