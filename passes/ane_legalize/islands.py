@@ -33,7 +33,6 @@ from anec.ir.opdef import Operand
 from anec.ir.types import DType
 from anec.passes.ane_legalize.finite import is_finite
 from anec.passes.common import known, scalar, tensor, uniform, varying
-from anec.passes.lower_to_mil.reduce import FINITE
 from anec.passes.lower_to_mil.typing import MIL_NAMES
 from anec.pipeline.base import Context
 from anec.rewrite import Rule, any_of, constant, reject, rest, rewrite, var
@@ -46,7 +45,7 @@ _MOVES = frozenset(
     f"mil.{name}" for name in "reshape transpose expand_dims squeeze slice_by_index slice_by_size".split()
 )
 # The least float32; to-fp16 makes -40000 of it, where masks end.
-_LEAST = -FINITE[DType.F32]
+_LEAST = -DType.F32.largest
 
 condition, a, b = tensor("condition"), var("a"), var("b")
 

@@ -27,9 +27,9 @@ VIEWS = frozenset(
     "aten.squeeze.dim aten.squeeze.dims aten.unflatten.int aten.flatten.using_ints".split()
 )
 # float32's lowest number. A score added to it, or to anything within 1e8 of it, is lost in float64 too.
-LOWEST = -3.4028234663852886e38
+LOWEST = -DType.F32.largest
 ABSORBS = -1e30
-_LOWEST_HALF = -65504.0
+_LOWEST_HALF = -DType.F16.largest
 # How many ops a near miss recognised when it found both products, or only the softmax.
 FOLLOWED = 4
 _STEPS = 24

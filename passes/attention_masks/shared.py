@@ -15,7 +15,6 @@ mask = tensor("mask")
 SCORES = {"query": (-4.0, 4.0), "key": (-4.0, 4.0)}
 # A query that sees a key has a number above this in its row of a mask that ends at -40000.
 VISIBLE = HIDDEN / 2
-_LOWEST = {DType.F16: -65504.0, DType.BF16: -3.3895313892515355e38}
 
 
 def without_true(value: Value) -> Value:
@@ -43,7 +42,7 @@ def added(seen: Value, number: float = HIDDEN) -> Value:
 
 def finite(mask: Value) -> float:
     """The lowest finite number of the mask's dtype: a sum of two is -inf."""
-    return _LOWEST.get(mask.tensor.dtype, -3.4028234663852886e38)
+    return -mask.tensor.dtype.largest
 
 
 def largest(mask: Value) -> Value:

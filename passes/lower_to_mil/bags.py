@@ -25,7 +25,6 @@ from anec.ir.attrs import Attr, Literal
 from anec.ir.graph import Op, Value
 from anec.ir.types import DType, TensorType
 from anec.passes.lower_to_mil.constants import constant
-from anec.passes.lower_to_mil.reduce import FINITE
 from anec.passes.lower_to_mil.roots import each
 from anec.passes.lower_to_mil.shared import as_value, choose, constant_tensor, filled, reshaped
 from anec.passes.lower_to_mil.symbolic import counted
@@ -103,7 +102,7 @@ def _reduced(rows: Value, mask: Value | None, mode: Attr, type_: TensorType) -> 
         target = mil.reduce_sum if mode == _SUM else mil.reduce_mean if mode == _MEAN else mil.reduce_max
         return target(rows, axes=(1,), keep_dims=False)
     dtype = type_.dtype
-    neutral = -FINITE[dtype] if mode == _MAX else 0.0
+    neutral = -dtype.largest if mode == _MAX else 0.0
     shown = choose(mil.expand_dims(mask, axes=(2,)), rows, Literal(neutral), type_)
     count = mil.reduce_sum(cast(mask, dtype), axes=(1,), keep_dims=True)
     if mode == _MAX:

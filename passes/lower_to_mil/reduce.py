@@ -195,10 +195,6 @@ def distances_of_pairs(op: Op, ctx: Context) -> Value:
     return norm_over(mil.sub(first, second), op.attr("p"), (1,), False)
 
 
-# Finite in the dtype: what a maximum of inf or -inf is replaced by before it is taken away.
-FINITE = {DType.F16: 65504.0, DType.F32: 3.4028234663852886e38}
-
-
 @rewrite(each("logsumexp", "special_logsumexp"))
 def logsumexp(op: Op) -> Value:
     """The maximum is taken out first, so that exp never overflows; rows of -inf give -inf."""
@@ -207,7 +203,8 @@ def logsumexp(op: Op) -> Value:
     over, keep = reduced_axes(op, x.rank), keeps(op)
     if not over:
         return x
-    finite = FINITE[dtype]
+    # An infinite maximum would give inf - inf.
+    finite = dtype.largest
     most = mil.clip(mil.reduce_max(x, axes=over, keep_dims=True), alpha=-finite, beta=finite)
     rest = mil.reduce_log_sum_exp(mil.sub(x, most), axes=over, keep_dims=keep)
     return mil.add(rest, most if keep else mil.squeeze(most, axes=over))

@@ -190,9 +190,6 @@ def logit(op: Op) -> Value:
     return mil.log(mil.real_div(x, mil.sub(1.0, x)), epsilon=0.0)
 
 
-_LARGEST = {DType.F16: 65504.0, DType.BF16: 3.3895313892515355e38, DType.F64: 3.4028234663852886e38}
-
-
 @rewrite(each("nan_to_num"))
 def nan_to_num(op: Op) -> Value:
     """Infinities become the largest finite numbers, by default: one clip."""
@@ -200,7 +197,7 @@ def nan_to_num(op: Op) -> Value:
     x = same(op)
     if not type_.dtype.is_float:
         return x
-    largest = _LARGEST.get(op.results[0].tensor.dtype, 3.4028234663852886e38)
+    largest = op.results[0].tensor.dtype.largest
     nan, upper, lower = (op.attr(name) for name in ("nan", "posinf", "neginf"))
     known = choose(mil.not_equal(x, x), Literal(nan if nan is not None else 0.0), x, type_)
     if upper is None and lower is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -11,48 +10,20 @@ from torch import nn as tnn
 
 import anec
 from anec.dialects import mil
-from anec.ir.build import Builder
-from anec.ir.graph import Graph, Module, Value
-from anec.ir.types import DType, TensorType
+from anec.ir.graph import Value
 from anec.ir.verify import verify
-from anec.ir.weights import TensorData, Weight
 from anec.passes.ane_layout import AneLayout
 from anec.passes.ane_layout.apply import Rebuilder
 from anec.passes.ane_layout.forms import Form, forms_of, places
 from anec.passes.ane_layout.problem import Problem
-from anec.passes.ane_layout.projections import cut_of
 from anec.passes.dce import remove_dead_ops
 from anec.pipeline.base import Context
 from anec.reference.call import DOUBLE
 from anec.reference.evaluate import evaluate
 from anec.testing import run_pass
+from laid_out import Program, compiled, counts
 
 SHAPES = {2: (3, 4), 3: (2, 5, 4), 4: (2, 3, 5, 4)}
-
-
-class Program:
-    """Builds a function of one input and random weights."""
-
-    def __init__(self, *shape: int) -> None:
-        self.module, self.graph = Module(), Graph()
-        self.module.functions["main"] = self.graph
-        self.x = self.graph.add_input("x", TensorType(DType.F32, shape))
-        self.generator = torch.Generator().manual_seed(sum(shape))
-
-    def weight(self, *shape: int) -> Value:
-        data = torch.randn(*shape, generator=self.generator)
-        made = Weight(f"w{len(self.module.weights)}", TensorType(DType.F32, shape), TensorData(data))
-        return self.graph.add_weight(self.module.add_weight(made))
-
-    def returns(self, make: Callable[[Value], object]) -> Module:
-        with Builder(self.graph).active():
-            made = make(self.x)
-        self.graph.outputs = list(made) if isinstance(made, (tuple, list)) else [made]  # type: ignore[list-item]
-        return self.module
-
-    def numbers(self) -> dict[str, torch.Tensor]:
-        x = torch.randn(*self.x.shape, generator=self.generator, dtype=torch.float64)
-        return evaluate(self.module, {"x": x}, precision=DOUBLE) | {"x": x}
 
 
 Make = Callable[[Program, Value], object]
@@ -139,27 +110,6 @@ def test_same_numbers_in_every_form(name: str, rank: int, form: Form) -> None:
     assert list(after) == list(before)
     for key, wanted in before.items():
         torch.testing.assert_close(after[key], wanted, rtol=1e-10, atol=1e-12)
-
-
-def counts(module: Module) -> Counter[str]:
-    return Counter(op.name.removeprefix("mil.") for op in module.main if not op.is_constant)
-
-
-# Small programs write no transposes of their own: what their ends take is let through.
-FREE = "default,ane-attention,ane{bounded=false},ane-layout"
-
-
-def compiled(model: tnn.Module, *shape: int, passes: str = FREE) -> Counter[str]:
-    torch.manual_seed(0)
-    x = torch.randn(*shape)
-    for parameter in model.parameters():
-        tnn.init.normal_(parameter, 0.1, 0.5)
-    with torch.no_grad():
-        wanted = model.eval()(x)
-    made = anec.compile(model, (x,), passes=passes, precision="fp32")
-    found = made.run({made.input_names[0]: x})
-    torch.testing.assert_close(torch.as_tensor(next(iter(found.values()))), wanted, rtol=1e-4, atol=1e-5)
-    return counts(made.module)
 
 
 def test_a_feed_forward_block_moves_at_its_ends_only() -> None:
@@ -350,104 +300,3 @@ def test_the_pass_is_exact_and_finds_rest() -> None:
     once = str(module)
     run_pass(module, AneLayout(bounded=False))
     assert str(module) == once
-
-
-def fused(view: tuple[int, ...], perm: tuple[int, ...]) -> type[tnn.Module]:
-    """Attention with one projection for all three, taken apart in some order."""
-
-    class Fused(tnn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner, self.out = tnn.Linear(12, 36), tnn.Linear(12, 12)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            query, key, value = self.inner(x).view(2, 7, *view).permute(perm).unbind(0)
-            mixed = tnn.functional.scaled_dot_product_attention(query, key, value)
-            out: torch.Tensor = self.out(mixed.transpose(1, 2).reshape(2, 7, 12))
-            return x + out
-
-    return Fused
-
-
-def test_a_fused_projection_becomes_three() -> None:
-    found = compiled(fused((3, 2, 6), (2, 0, 3, 1, 4))(), 2, 7, 12)
-    assert found["conv"] == 4
-    assert found["transpose"] == 3, "the ends and the keys"
-    assert not found["slice_by_index"] + found["linear"]
-
-
-CUTS: dict[str, tuple[list[int], list[int], dict[str, list[bool]], tuple[int, int, int] | None]] = {
-    "squeezed": ([0, 0, 1, 0], [2, 7, 2, 4], {"squeeze_mask": [False, False, True, False]}, (2, 1, 2)),
-    "squeezed, from its mask on": (
-        [0, 0, 2, 0], [2, 7, 3, 4],
-        {"squeeze_mask": [False, False, True, False], "begin_mask": [False, False, True, False]}, (2, 0, 1),
-    ),
-    "from before the beginning": ([0, 0, -100, 0], [2, 7, 2, 4], {}, (2, 0, 2)),
-    "to beyond the end": ([0, 0, 1, 0], [2, 7, 100, 4], {}, (2, 1, 3)),
-    "two axes": ([0, 1, 1, 0], [2, 7, 2, 4], {}, None),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", CUTS)
-def test_a_slice_behind_a_view_takes_the_same(name: str) -> None:
-    begin, end, masks, wanted = CUTS[name]
-    program = Program(2, 7, 12)
-
-    def cut(x: Value) -> Value:
-        linear = mil.linear(x, program.weight(12, 12))
-        taken = mil.slice_by_index(mil.reshape(linear, (2, 7, 3, 4)), begin, end, **masks)
-        assert taken.op is not None
-        assert cut_of(taken.op) == wanted
-        return mil.relu(taken)
-
-    module = program.returns(cut)
-    before = program.numbers()
-    x = before.pop("x")
-    fired = run_pass(module, AneLayout(bounded=False)).fired
-    assert ("slice_before_movement" in fired) == (wanted is not None)
-    after = evaluate(module, {"x": x}, precision=DOUBLE)
-    for found, number in zip(after.values(), before.values(), strict=True):
-        torch.testing.assert_close(found, number, rtol=1e-10, atol=1e-12)
-
-
-def test_an_interleaved_projection_becomes_three() -> None:
-    # For each head its query, key and value: the rows of each are taken out of the weight head by head.
-    found = compiled(fused((2, 3, 6), (3, 0, 2, 1, 4))(), 2, 7, 12)
-    assert found["conv"] == 4
-    assert found["transpose"] == 3, "the ends and the keys"
-    assert not found["slice_by_index"] + found["linear"] + found["reshape"]
-
-
-def test_heads_of_a_conv_of_an_image_become_three() -> None:
-    class Heads(tnn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner, self.out = tnn.Conv2d(12, 36, 1), tnn.Conv2d(12, 12, 1)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            query, key, value = self.inner(x).view(2, 2, 18, 15).chunk(3, dim=2)
-            split = [part.transpose(-1, -2) for part in (query, key, value)]
-            mixed = tnn.functional.scaled_dot_product_attention(*split)
-            out: torch.Tensor = self.out(mixed.transpose(-1, -2).reshape(2, 12, 3, 5))
-            return x + out
-
-    found = compiled(Heads(), 2, 12, 3, 5)
-    assert found["conv"] == 4
-    assert found["transpose"] == 1, "the keys"
-    assert found["reshape"] == 3, "into the sequence, for the keys, and back"
-
-
-def test_a_split_projection_becomes_three() -> None:
-    class Split(tnn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner, self.out = tnn.Linear(12, 24, bias=False), tnn.Linear(12, 12)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            left, right = self.inner(x).chunk(2, dim=-1)
-            out: torch.Tensor = self.out(left * right.sigmoid())
-            return x + out
-
-    found = compiled(Split(), 2, 7, 12)
-    assert found["conv"] == 3
-    assert not found["split"]

@@ -76,6 +76,17 @@ class DType(Enum):
             return 0, 2**self.bits - 1
         return -(2 ** (self.bits - 1)), 2 ** (self.bits - 1) - 1
 
+    @property
+    def largest(self) -> float:
+        """The largest finite number of a float dtype; of float64 that of float32, in which Core ML holds it.
+
+        Raises:
+            AnecError: the dtype is no float.
+        """
+        if self not in _LARGEST:
+            raise AnecError(f"{self} has no largest float")
+        return _LARGEST[self]
+
     def wrapped(self, number: int) -> int:
         """``number`` modulo 2^bits, within the range of an integer dtype.
 
@@ -86,7 +97,13 @@ class DType(Enum):
         return (number - low) % (high - low + 1) + low
 
 
-_FLOATS = frozenset({DType.F16, DType.F32, DType.F64, DType.BF16})
+_LARGEST = {
+    DType.F16: 65504.0,
+    DType.BF16: 3.3895313892515355e38,
+    DType.F32: 3.4028234663852886e38,
+    DType.F64: 3.4028234663852886e38,
+}
+_FLOATS = frozenset(_LARGEST)
 DTYPES: Mapping[str, DType] = {dtype.value: dtype for dtype in DType}
 
 

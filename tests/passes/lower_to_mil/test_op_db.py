@@ -28,7 +28,7 @@ PARTS = 12
 SAMPLES = 5
 CALLS = 5
 # The results of these are not defined: memory left as it was, random numbers.
-UNDEFINED = ("empty", "rand", "bernoulli", "normal", "multinomial", "dropout", "rrelu")
+UNDEFINED = ("empty", "rand", "bernoulli", "normal", "multinomial", "dropout", "rrelu_with_noise")
 # No tensor of known size, or no real number, comes out of these.
 REFUSED = ("nonzero", "unique", "masked_select", "complex", "view_as")
 # Which of several equal elements is found is not promised, so these are given distinct numbers elsewhere.
