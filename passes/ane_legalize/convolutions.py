@@ -25,20 +25,14 @@ from typing import TYPE_CHECKING
 from anec.ane.limits import Limits
 from anec.dialects import mil
 from anec.ir.graph import Op, Value
+from anec.passes.ane_legalize.blocks import shuffled, shuffles, stepped_to_channels, steps, to_channels
 from anec.passes.ane_legalize.rows import folded
 from anec.passes.ane_legalize.widened import Widening
-from anec.passes.ane_legalize.windows import (
-    Convolution,
-    breaks,
-    convolution,
-    shuffled,
-    shuffles,
-    to_channels,
-    window_of,
-)
+from anec.passes.ane_legalize.windows import Convolution, breaks, convolution, window_of
 from anec.passes.common import varying
 from anec.passes.lower_to_mil.movement import reshaped, sliced
 from anec.passes.lower_to_mil.padding import padded
+from anec.pipeline.base import Context
 from anec.rewrite import Rule, reject, rest, rewrite, var
 
 if TYPE_CHECKING:
@@ -71,7 +65,7 @@ def _largest(limits: Limits, axes: int) -> tuple[int, ...]:
 
 
 @rewrite(conv)
-def stride_to_channels(op: Op, opts: AneLegalize) -> Value:
+def stride_to_channels(op: Op, ctx: Context, opts: AneLegalize) -> Value:
     """A step that the table lacks, or that a wide kernel takes, is one step over blocks.
 
     %x: f32[1,4,1,640], %w: f32[8,4,1,10] weight
@@ -122,6 +116,10 @@ def stride_to_channels(op: Op, opts: AneLegalize) -> Value:
         x, weight = shuffled(x, factors), shuffled(weight, factors)
     elif whole and widening is not None:
         x, weight = widening.of_operand(x), widening.of_weight(weight)
+    elif kept == strides and (chain := steps(strides)) is not None:
+        x = stepped_to_channels(x, chain, op, ctx)
+        for step in chain:
+            weight = to_channels(weight, step)
     else:
         x, weight = to_channels(x, strides, kept), to_channels(weight, kept)
     inner = [pair if s == 1 else (0, 0) for s, pair in zip(strides, found.pads, strict=True)]

@@ -21,7 +21,8 @@ from anec.ane.limits import Limits
 from anec.dialects import mil
 from anec.ir.graph import Op, Value
 from anec.passes.ane_legalize.axes import held
-from anec.passes.ane_legalize.windows import Ints, breaks, to_channels, to_space
+from anec.passes.ane_legalize.blocks import to_channels, to_space
+from anec.passes.ane_legalize.windows import Ints, breaks
 from anec.passes.common import rebuild, varying
 from anec.passes.lower_to_mil.movement import rearranged, reshaped
 from anec.rewrite import Rule, any_of, reject, rest, rewrite

@@ -4,32 +4,35 @@
     %y = mil.conv_transpose(%x, %w) {strides=[1, 8], pad_type="custom", pad=[0, 0, 4, 4]}
         ->
     %1 = mil.pad(%w, [0, 0, 0, 0, 0, 0, 4, 4])
-    %2 = mil.reshape(%1, [4, 8, 3, 8])
-    %3 = mil.transpose(%2) {perm=[1, 3, 0, 2]}
+    %2 = mil.reshape(%1, [4, 8, 3, 4, 2])
+    %3 = mil.transpose(%2) {perm=[1, 4, 3, 0, 2]}
     %4 = mil.reshape(%3, [64, 4, 1, 3])
     %5 = mil.reverse(%4) {axes=[2, 3]}
     %6 = mil.conv(%x, %5) {pad_type="custom", pad=[0, 0, 1, 1]}
-    %7 = mil.reshape(%6, [8, 8, 1, 100])
-    %8 = mil.transpose(%7) {perm=[0, 2, 3, 1]}
-    %y = mil.reshape(%8, [1, 8, 1, 800])
+    %7 = mil.conv_transpose(%6, %one_hot) {strides=[1, 4], groups=16}
+    %y = mil.conv_transpose(%7, %one_hot_1) {strides=[1, 2], groups=8}
 
-Each step of the operand gives a block of results: their phases are channels of one convolution. Zeros in
-front of the kernel put the first result at the beginning of a block, so that nothing is cut off there.
+Each step of the operand gives a block of results: their phases are channels of one convolution, which native
+steps lay side by side (``blocks.py``). Zeros in front of the kernel put the first result at the beginning of a
+block, so that nothing is cut off there.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from anec.dialects import mil
 from anec.ir.graph import Op, Value
+from anec.passes.ane_legalize.blocks import stepped_to_space, steps, to_space
 from anec.passes.ane_legalize.rows import Rows, unfolded
-from anec.passes.ane_legalize.windows import Convolution, Ints, breaks, convolution, to_space, window_of
+from anec.passes.ane_legalize.windows import Convolution, Ints, breaks, convolution, window_of
 from anec.passes.common import varying
 from anec.passes.lower_to_mil.conv import convolved
 from anec.passes.lower_to_mil.movement import rearranged, reshaped, sliced
 from anec.passes.lower_to_mil.padding import padded
+from anec.pipeline.base import Context
 from anec.rewrite import Rule, reject, rest, rewrite
 
 if TYPE_CHECKING:
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
 
 
 @rewrite(mil.conv_transpose(varying("x"), rest))
-def transposed_as_conv(op: Op, opts: AneLegalize) -> Value:
+def transposed_as_conv(op: Op, ctx: Context, opts: AneLegalize) -> Value:
     """Blocks of results are channels; where they are too many for one row, they stand in rows."""
     found, limits = convolution(op), opts.limits
     kernel, strides, counts = found.window.kernel, found.window.stride, found.counts
@@ -63,25 +66,30 @@ def transposed_as_conv(op: Op, opts: AneLegalize) -> Value:
         pads.append((tap - 1 - first, first + block - size))
     x = padded(x, [(0, 0), (0, 0), *((min(before, 0), min(after, 0)) for before, after in pads)], 0.0)
     kept = [(max(before, 0), max(after, 0)) for before, after in pads]
-    made = convolved(x, _phases(found, shifts, taps), _repeated(found), window_of(taps), found.groups, kept)
+    chain = steps(strides) if rows is None else None
+    weight = _phases(found, shifts, taps, chain or (strides,))
+    made = convolved(x, weight, _repeated(found), window_of(taps), found.groups, kept)
     channels = made.shape[1] // math.prod(strides)
     if rows is not None:
         return unfolded(to_space(made, strides, (x.shape[0], channels, rows.count, rows.length)), counts[-1], x.rank)
-    made = to_space(made, strides)
+    made = stepped_to_space(made, chain, op, ctx) if chain is not None else to_space(made, strides)
     for index, count in enumerate(counts, 2):
         made = sliced(made, index, 0, count) if count < made.shape[index] else made
     return made
 
 
-def _phases(found: Convolution, shifts: Ints, taps: Ints) -> Value:
-    """The weight as that of a conv: the phases of each output channel beside each other."""
+def _phases(found: Convolution, shifts: Ints, taps: Ints, chain: Sequence[Ints]) -> Value:
+    """The weight as that of a conv: the phases of each output channel beside each other, of the first step inmost."""
     strides, kernel = found.window.stride, found.window.kernel
     room = [(s, tap * step - k - s) for s, tap, step, k in zip(shifts, taps, strides, kernel, strict=True)]
     weight = padded(found.weight, [(0, 0), (0, 0), *room], 0.0)
     groups, count = found.groups, len(kernel)
     columns, rows = weight.shape[0] // groups, weight.shape[1]
-    parts = [part for pair in zip(taps, strides, strict=True) for part in pair]
-    perm = (0, 2, *range(4, 4 + 2 * count, 2), 1, *range(3, 3 + 2 * count, 2))
+    # Each axis is its taps, then the steps of a block, the first of which is the outermost.
+    parts = [part for axis, tap in enumerate(taps) for part in (tap, *(step[axis] for step in chain))]
+    places = [range(3 + axis * (1 + len(chain)), 3 + (axis + 1) * (1 + len(chain))) for axis in range(count)]
+    phases = [place[1 + step] for step in reversed(range(len(chain))) for place in places]
+    perm = (0, 2, *phases, 1, *(place[0] for place in places))
     shape = (groups * rows * math.prod(strides), columns, *taps)
     weight = rearranged(weight, (groups, columns, rows, *parts), perm, shape)
     return mil.reverse(weight, axes=tuple(range(2, 2 + count))) if any(tap > 1 for tap in taps) else weight

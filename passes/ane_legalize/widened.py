@@ -29,7 +29,7 @@ from anec.ane.limits import Limits
 from anec.dialects import mil
 from anec.ir.graph import Value
 from anec.ir.types import DType
-from anec.passes.ane_legalize.windows import Ints, shuffled, shuffles
+from anec.passes.ane_legalize.blocks import Ints, shuffled, shuffles
 from anec.passes.lower_to_mil.movement import reshaped
 from anec.passes.lower_to_mil.padding import padded
 
