@@ -31,6 +31,8 @@ from anec.passes.mil_cleanup import (
     gathers,
     inputs,
     interleaved,
+    joined_moves,
+    moved_arithmetic,
     moves,
     norms,
     pads,
@@ -82,6 +84,8 @@ class MilCleanup(Pass):
         *moves.RULES,
         *splits.RULES,
         *stretched.RULES,
+        *moved_arithmetic.RULES,
+        *joined_moves.RULES,
     )
 
     def run(self, graph: Graph, ctx: Context) -> None:

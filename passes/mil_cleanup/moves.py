@@ -17,7 +17,7 @@ copies nothing.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from anec.dialects import mil
@@ -50,10 +50,15 @@ class Chain:
 
     def movement(self) -> Movement | None:
         """What they do together; None where a view has axes that straddle those before."""
-        movement: Movement | None = Movement.of(self.root.shape)
-        for step in reversed(self.steps):
-            movement = None if movement is None else _behind(movement, step)
-        return movement
+        return in_order(self.steps, self.root.shape)
+
+
+def in_order(steps: Sequence[Op], shape: Sequence[int]) -> Movement | None:
+    """What moves, given last first, do together to a tensor of ``shape``; see :meth:`Chain.movement`."""
+    movement: Movement | None = Movement.of(shape)
+    for step in reversed(steps):
+        movement = None if movement is None else _behind(movement, step)
+    return movement
 
 
 def chains(op: Op) -> Iterator[Chain]:
