@@ -18,6 +18,7 @@ from anec.rewrite import Rule, any_of, reject, rest, rewrite, var
 
 x = tensor("x")
 Interval = tuple[float, float]
+_BOUNDS = frozenset({"mil.relu", "mil.relu6", "mil.clip", "mil.maximum", "mil.minimum"})
 
 
 def _bounds(inner: Pattern, bound: str) -> list[Pattern]:
@@ -103,7 +104,8 @@ def merge_bounds(op: Op, x: Value) -> Value:
     %1 = mil.relu(%x)
     %y = mil.clip(%1) {alpha=-1.0, beta=4.0}     ->     %y = mil.clip(%x) {alpha=0.0, beta=4.0}
     """
-    inner = next(v.op for v in op.inputs if v.op is not None and any(w is x for w in v.op.inputs))
+    # Where both operands are tensors, what is beside the bounded one may be computed of the same.
+    inner = next(v.op for v in op.inputs if v.op is not None and v.op.name in _BOUNDS and x in v.op.inputs)
     if not x.tensor.dtype.is_float or not x.type == inner.result.type == op.result.type:
         reject("whole numbers have no clip")
     if not only_use(inner.result):
