@@ -78,7 +78,7 @@ def output_leaves(program: ExportedProgram, taken: Sequence[str]) -> list[Leaf]:
     """The leaves of the torch result; ``taken`` are names that outputs avoid.
 
     Raises:
-        UnsupportedError: an output is a number.
+        UnsupportedError: an output is a number that sizes decide.
     """
     out_spec = program.call_spec.out_spec
     paths: list[tuple[Key, ...]] = leaf_paths(out_spec) if out_spec is not None else []
@@ -86,11 +86,11 @@ def output_leaves(program: ExportedProgram, taken: Sequence[str]) -> list[Leaf]:
     specs = [spec for spec in program.graph_signature.output_specs if spec.kind in kinds]
     leaves = [_leaf(spec.arg, "", path_text("", path)) for spec, path in zip(specs, paths, strict=True)]
     for leaf in leaves:
-        if not leaf.is_tensor and (leaf.node or leaf.constant is not None):
-            kind = type(leaf.constant).__name__
-            what = "a number computed from sizes" if leaf.node else f"the {kind} {leaf.constant!r}"
+        if not leaf.is_tensor and leaf.node:
             place = f"output {leaf.path}".strip()
-            raise UnsupportedError(f"the {place} is {what}, not a tensor", hint="return tensors or None")
+            raise UnsupportedError(
+                f"the {place} is a number computed from sizes, not a tensor", hint="return tensors, or fix the sizes"
+            )
     defaults = output_defaults([path for leaf, path in zip(leaves, paths, strict=True) if leaf.is_tensor])
     names = iter(unique([f"{name}_out" if name in taken else name for name in defaults], taken))
     return [replace(leaf, default=next(names)) if leaf.is_tensor else leaf for leaf in leaves]

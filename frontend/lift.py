@@ -21,6 +21,7 @@ from anec.frontend import boundary
 from anec.frontend.arguments import Arguments
 from anec.frontend.boundary import Leaf
 from anec.frontend.calls import Call, Lifted
+from anec.frontend.decided import decided_sizes
 from anec.frontend.dims import Symbols, named_dims, with_defaults
 from anec.frontend.names import NewNames, renamed, value_stem
 from anec.frontend.origins import origin_of
@@ -80,6 +81,9 @@ _CHECKS = re.compile(
     r"_assert\w*|_functional_assert\w*|sym_constrain_range\w*|_functional_sym_constrain\w*|_make_dep_token"
 )
 _DROPOUTS = frozenset("dropout alpha_dropout feature_dropout feature_alpha_dropout".split())
+# What to write in the place of torch's higher-order ops.
+_BRANCHES = "write a branch with torch.where; unroll a loop; fix what decides it with --bind"
+_INSTEAD = {"flex_attention": "call F.scaled_dot_product_attention, with what score_mod adds as its attn_mask"}
 _NUMBERS = (torch.SymInt, torch.SymFloat, torch.SymBool, bool, int, float)
 
 
@@ -87,7 +91,7 @@ class _Lifter:
     def __init__(self, program: ExportedProgram, module: Module, graph: Graph, check_nan: bool) -> None:
         self.program, self.module, self.graph = program, module, graph
         self.builder = Builder(graph)
-        self.symbols = Symbols(program.range_constraints, module.dims)
+        self.symbols = Symbols(program.range_constraints, module.dims, decided_sizes(program))
         self.values: dict[Node, Value | list[Value]] = {}
         self.nodes: dict[str, Node] = {node.name: node for node in program.graph.nodes}
         self.arguments = Arguments(self.symbols, self.value, self.complex_number)
@@ -176,6 +180,10 @@ class _Lifter:
             value = self.value(self.nodes[leaf.node])
             self.graph.outputs.append(value)
             self.graph.signature.outputs.append(Port(name, value.tensor, leaf.path))
+        for leaf in leaves:
+            if not leaf.is_tensor and leaf.constant is not None:
+                place = f"output {leaf.path}".strip()
+                self.graph.signature.notes.append(f"the {place} is {leaf.constant!r} at every call: it is left out")
         given = iter(public)
         return [next(given) if leaf.is_tensor else None for leaf in leaves]
 
@@ -208,7 +216,7 @@ class _Lifter:
             raise UnsupportedError(
                 f"torch's higher-order op {target.__name__!r} has no place in the IR",
                 where=origin_of(node).place or None,
-                hint="write a branch with torch.where; unroll a loop; fix what decides it with --bind",
+                hint=_INSTEAD.get(target.__name__, _BRANCHES),
             )
         elif isinstance(target, torch._ops.OpOverload):
             if not isinstance(val, _NUMBERS) and not _CHECKS.fullmatch(target._schema.name.partition("::")[2]):

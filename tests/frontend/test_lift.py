@@ -154,17 +154,27 @@ def test_one_input_stays_though_nothing_uses_it(lifted: Lift) -> None:
 
 
 @pytest.mark.parametrize(
-    ("function", "message"),
+    ("function", "notes"),
     [
-        (lambda y: (y, 3), r"the output \[1\] is the int 3"),
-        (lambda y: {"y": y, "scale": 0.5}, r"the output scale is the float 0.5"),
-        (lambda y: {"y": y, "done": True}, "the output done is the bool True"),
+        (lambda y: (y, 3), ["the output [1] is 3 at every call: it is left out"]),
+        (lambda y: {"scale": 0.5, "y": y, "none": None}, ["the output scale is 0.5 at every call: it is left out"]),
+        (lambda y: (y.shape[0], y), ["the output [0] is 2 at every call: it is left out"]),
     ],
 )
-def test_numbers_are_no_outputs(function: Callable[[torch.Tensor], Any], message: str) -> None:
-    with pytest.raises(UnsupportedError, match=message) as caught:
-        from_torch(Returns(function), torch.ones(2))
-    assert "return tensors" in str(caught.value.hint)
+def test_numbers_are_no_outputs(function: Callable[[torch.Tensor], Any], notes: list[str]) -> None:
+    lifted = from_torch(Returns(function).eval(), torch.ones(2))
+    signature = lifted.module.main.signature
+    assert signature.notes == notes
+    (named,) = lifted.name_outputs(Returns(function)(torch.ones(2))).items()
+    assert named[0] == signature.outputs[0].name
+    assert isinstance(named[1], torch.Tensor)
+
+
+def test_numbers_of_free_sizes_are_no_outputs() -> None:
+    size = torch.export.Dim("size", min=2, max=8)
+    with pytest.raises(UnsupportedError, match="a number computed from sizes") as caught:
+        from_torch(Returns(lambda y: (y, y.shape[0])), torch.ones(3), dynamic_shapes={"x": {0: size}})
+    assert "fix the sizes" in str(caught.value.hint)
 
 
 def _line_in(method: Callable[..., Any], text: str) -> str:
