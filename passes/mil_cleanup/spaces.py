@@ -26,6 +26,7 @@ from anec.ir.attrs import Literal
 from anec.ir.dims import Dim
 from anec.ir.graph import Op, Value
 from anec.passes.common import dims, known, only_use, rebuild
+from anec.passes.lower_to_mil.permutation import real
 from anec.passes.mil_cleanup.weighted import weights_of
 from anec.rewrite import Rule, any_of, reject, rest, rewrite, var
 
@@ -72,7 +73,8 @@ def _space_behind(value: Value) -> tuple[Dim, ...] | None:
         return None
     source = value.op.value("x").tensor
     same = source.rank == _RANK and source.is_static and source.shape[:_KEPT] == value.tensor.shape[:_KEPT]
-    return source.shape[_KEPT:] if same else None
+    # A row seen as a column copies nothing.
+    return source.shape[_KEPT:] if same and real(source.shape) != real(value.tensor.shape) else None
 
 
 def _seen(given: object, flat: tuple[Dim, ...], space: tuple[Dim, ...]) -> object:

@@ -1,0 +1,85 @@
+"""mil-cleanup on random programs of moves and arithmetic: the same numbers, and no more is written than before."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from anec.dialects import mil
+from anec.ir.build import Builder
+from anec.ir.graph import Graph, Module, Value
+from anec.ir.signature import Port
+from anec.ir.types import DType, TensorType
+from anec.passes.mil_cleanup import MilCleanup
+from anec.reference.evaluate import evaluate
+from anec.testing import run_pass
+
+BINARY = (mil.add, mil.sub, mil.mul, mil.maximum)
+UNARY = (mil.relu, mil.tanh, mil.abs)
+
+
+@st.composite
+def views(draw: st.DrawFn, size: int) -> tuple[int, ...]:
+    """A shape of one to four axes with so many elements."""
+    shape = [1] * draw(st.integers(1, 4))
+    for prime in (2, 3):
+        while size % prime == 0:
+            size //= prime
+            shape[draw(st.integers(0, len(shape) - 1))] *= prime
+    return tuple(shape)
+
+
+@st.composite
+def programs(draw: st.DrawFn) -> Module:
+    """Moves, and elementwise ops of what has one size or is broadcast to it."""
+    module = Module()
+    graph = module.functions["main"] = Graph("main")
+    base = tuple(draw(st.lists(st.integers(1, 4), min_size=2, max_size=4)))
+    size = math.prod(base)
+    shapes = [base, draw(views(size)), *(tuple(n if draw(st.booleans()) else 1 for n in base) for _ in range(2))]
+    inputs = [graph.add_input(f"x{i}", TensorType(DType.F32, shape)) for i, shape in enumerate(shapes)]
+    graph.signature.inputs = [Port(value.name, value.type) for value in inputs]
+    values, narrow = inputs[:2], inputs[2:]
+    with Builder(graph, name="y").active():
+        for _ in range(draw(st.integers(4, 14))):
+            x = draw(st.sampled_from(values[-4:]))
+            kind = draw(st.sampled_from(["transpose", "transpose", "reshape", "unary", "binary", "binary"]))
+            if kind == "transpose":
+                values.append(mil.transpose(x, perm=tuple(draw(st.permutations(range(x.rank))))))
+            elif kind == "reshape":
+                values.append(mil.reshape(x, draw(views(size))))
+            elif kind == "unary":
+                values.append(draw(st.sampled_from(UNARY))(x))
+            else:
+                others = [value for value in (*values, *narrow) if value is not x and fits(value, x)]
+                y: Value | float = draw(st.sampled_from(others)) if others else 0.5
+                values.append(draw(st.sampled_from(BINARY))(*((x, y) if draw(st.booleans()) else (y, x))))
+        results = [mil.identity(value) for value in dict.fromkeys((values[-1], draw(st.sampled_from(values[2:]))))]
+    graph.outputs = results
+    graph.signature.outputs = [Port(f"out{i}", value.type) for i, value in enumerate(results)]
+    return module
+
+
+def fits(small: Value, large: Value) -> bool:
+    return small.rank <= large.rank and all(
+        a in (1, b) for a, b in zip(reversed(small.shape), reversed(large.shape), strict=False)
+    )
+
+
+def written(module: Module) -> int:
+    """The bytes that transposes and reshapes write."""
+    return sum(op.results[0].tensor.bytes for op in module.ops() if op.defn in (mil.transpose, mil.reshape))
+
+
+@settings(max_examples=150)
+@given(programs())
+def test_random_programs(module: Module) -> None:
+    inputs = {value.name: torch.randn(value.shape) for value in module.main.inputs}
+    wanted, before = evaluate(module, inputs), written(module)
+    run_pass(module, MilCleanup())
+    assert written(module) <= before
+    for name, found in evaluate(module, inputs).items():
+        torch.testing.assert_close(found, wanted[name], rtol=1e-6, atol=1e-6)
