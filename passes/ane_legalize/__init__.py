@@ -31,6 +31,7 @@ from anec.passes.ane_legalize import (
     shears,
     tables,
     transposed,
+    upsampling,
     volumes,
 )
 from anec.passes.common import settle
@@ -63,6 +64,7 @@ class AneLegalize(Pass):
         *copies.RULES,
         *arithmetic.RULES,
         *islands.RULES,
+        *upsampling.RULES,
     )
     # Sums are taken in another order.
     fidelity = Close(rtol=1e-6, atol=1e-9)

@@ -17,13 +17,23 @@ from anec.dialects import mil
 from anec.ir.graph import Op, Value
 from anec.ir.types import DType
 from anec.ir.weights import torch_dtype
-from anec.passes.ane_legalize import AneLegalize, arithmetic, computed_weights, copies, islands, lookups, shears, tables
+from anec.passes.ane_legalize import (
+    AneLegalize,
+    arithmetic,
+    computed_weights,
+    copies,
+    islands,
+    lookups,
+    shears,
+    tables,
+    upsampling,
+)
 from anec.reference.evaluate import evaluate
 from anec.testing import assert_legal, module_of, run_pass, single_op
 
 RULES = {
     rule.name
-    for module in (computed_weights, lookups, shears, tables, copies, arithmetic, islands)
+    for module in (computed_weights, lookups, shears, tables, copies, arithmetic, islands, upsampling)
     for rule in module.RULES
 }
 CASES = [path for path in golden.cases("ane-legalize") if path.stem.split(".")[0] in RULES]

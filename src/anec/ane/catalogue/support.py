@@ -252,7 +252,7 @@ RULES = (
         Effect.CPU,
         Confidence.FOLKLORE,
         "HOL",
-        "upsample by 2, twice",
+        "ane-legalize doubles several times what takes the nearest",
         _upsampling,
     ),
 )
