@@ -36,7 +36,7 @@ from anec.passes.ane_layout.decision import Decision, decided, is_static
 from anec.passes.ane_layout.moves import elements_given
 from anec.passes.ane_layout.whole_attention import surplus
 from anec.passes.dce import remove_dead_ops, remove_dead_weights
-from anec.passes.mil_cleanup import moves, regrouped, reshapes
+from anec.passes.mil_cleanup import constants_past_moves, moves, regrouped, reshapes
 from anec.pipeline.base import EXACT, Context, Pass
 from anec.pipeline.registry import register
 
@@ -72,7 +72,7 @@ class AneLayout(Pass):
             remove_dead_ops(graph)
             remove_dead_weights(graph)
         # Moves of the whole meet before it is parted.
-        ctx.rewrite((*reshapes.RULES, *regrouped.RULES, *moves.RULES), opts=self)
+        ctx.rewrite((*reshapes.RULES, *regrouped.RULES, *constants_past_moves.RULES, *moves.RULES), opts=self)
         ctx.rewrite(parted.RULES, opts=self)
 
     def decide(self, graph: Graph, ctx: Context) -> Decision:

@@ -16,10 +16,11 @@ from __future__ import annotations
 from anec.dialects import mil
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import Operand
-from anec.passes.common import only_use, rebuild, scalar, varying
+from anec.passes.common import known, only_use, rebuild, scalar, uniform, varying
+from anec.passes.mil_cleanup.inputs import LARGEST, SMALLEST
 from anec.rewrite import Rule, any_of, reject, rest, rewrite, var
 
-x, y, c = varying("x"), varying("y"), var("c")
+x, y, c, w = varying("x"), varying("y"), var("c"), var("w", known)
 product = mil.matmul(x, y, rest)
 
 # 1 / sqrt(d) for as many channels as an ANE dimension may have: what is scaled stays a normal float16.
@@ -53,4 +54,32 @@ def scale_before_product(op: Op, x: Value, y: Value, c: Operand) -> Value:
     return rebuild(product.op, x=mil.mul(x, factor))
 
 
-RULES: list[Rule] = [scale_before_product]
+@rewrite(
+    any_of(
+        *(mil.matmul(step, w, rest) for step in (mil.mul(x, c), mil.real_div(x, c))),
+        *(mil.matmul(w, step, rest) for step in (mil.mul(x, c), mil.real_div(x, c))),
+    )
+)
+def number_into_constant(op: Op, x: Value, c: Operand, w: Value) -> Value:
+    """A number that scales what is multiplied by a constant of any rank scales the constant.
+
+    %x: f32[2,4,8,16], %w: f32[1,4,16,9] weight
+    %1 = mil.real_div(%x, 4.0)
+    %y = mil.matmul(%1, %w)
+        ->
+    %1 = mil.mul(%w, 0.25)
+    %y = mil.matmul(%x, %1)
+    """
+    name, other = ("y", "x") if op.operand("y") is w else ("x", "y")
+    scaled, number = op.value(other), uniform(c)
+    if not isinstance(w, Value) or not only_use(w) or not only_use(scaled):
+        reject("the constant or what is scaled has other users")
+    if number is None or scaled.type != x.type or not w.tensor.dtype.is_float or scaled.op is None:
+        reject("the factor is no number")
+    if not SMALLEST <= abs(number) <= LARGEST:
+        reject(f"constants times or divided by {number:g} leave float16's range")
+    factor = 1 / number if scaled.op.name == "mil.real_div" else float(number)
+    return rebuild(op, **{other: x, name: mil.mul(w, factor)})
+
+
+RULES: list[Rule] = [scale_before_product, number_into_constant]
