@@ -34,15 +34,20 @@ x = varying("x")
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A tensor behind a movement.
+    """A tensor behind moves.
 
     Args:
         bytes: how many more are written to make it than were written for it before.
-        make: builds it.
+        root: builds what is moved.
+        behind: moves it.
     """
 
     bytes: int
-    make: Callable[[], Value]
+    root: Callable[[], Value]
+    behind: Callable[[Value], Value] = lambda value: value
+
+    def make(self) -> Value:
+        return self.behind(self.root())
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,7 @@ class Moves:
         # Constants are moved once and for all.
         written = 0 if root.is_constant else root.tensor.bytes
         times = copies(root.shape, planned(root.shape, movement, self.shape), self.shape)
-        return Moved((times - spared) * written, lambda: moved(root, movement, self.shape))
+        return Moved((times - spared) * written, lambda: root, lambda value: moved(value, movement, self.shape))
 
     def of_broadcast(self, given: Value, seen: Sequence[int]) -> Moved | None:
         """What is broadcast to a tensor of the shape ``seen``, which is moved: it is moved in its own size.
@@ -144,6 +149,10 @@ def _through(value: Value, moves: Moves, depth: int) -> Moved | None:
             if made is None:
                 return None
             found[name] = made
+    if len(found) == 1:
+        # In front of the moves it may go into weights, and what takes the tensor apart stands behind them.
+        (name, only), *_ = found.items()
+        return Moved(only.bytes, lambda: rebuild(op, **{name: only.root()}), only.behind)
     total = sum(operand.bytes for operand in found.values())
     return Moved(total, lambda: rebuild(op, **{name: operand.make() for name, operand in found.items()}))
 
