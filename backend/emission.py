@@ -281,11 +281,12 @@ class _FunctionEmitter:
         shape = tuple(var.shape)
         dtype = dtype_of_builtin(var.dtype)
         clash = len(shape) != wanted.rank or any(
-            isinstance(a, int) and isinstance(b, (int, np.integer)) and a != b
+            isinstance(a, int) and isinstance(b, (int, np.integer)) and a != b >= 0
             for a, b in zip(wanted.shape, shape, strict=False)
         )
         if dtype is not wanted.dtype or clash:
             found = f"{dtype or var.dtype}[{','.join(map(str, shape))}]"
             raise refuse(op, f"%{value.name} is {wanted} here, but coremltools infers {found}")
-        if any_symbolic(shape):
+        # Of topk with k = -1, which takes all, coremltools says -1 where the size is free.
+        if any_symbolic(shape) or -1 in shape:
             var._sym_type = types.tensor(builtin(wanted.dtype), mil_shape(wanted.shape, self.symbols))

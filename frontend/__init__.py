@@ -23,6 +23,7 @@ from anec.frontend.lift import lift
 from anec.frontend.names import NewNames
 from anec.frontend.shapes import Shapes
 from anec.frontend.source import Source, as_arguments, load_source
+from anec.frontend.traceable import Traceable
 from anec.ir.graph import Module
 
 
@@ -66,9 +67,10 @@ def from_torch(
     """
     positional = as_arguments(args)
     call = bind_call(model, positional, kwargs, bind, dynamic_shapes)
+    traceable = Traceable()
 
     def trace(*, concrete: bool) -> ExportedProgram:
-        with call.inside(model, constants) if concrete else contextlib.nullcontext():
+        with traceable, call.inside(model, constants) if concrete else contextlib.nullcontext():
             known = len(call.held)
             program = export(model, call.exported_args, call.exported_kwargs, call.dynamic_shapes, shapes=shapes)
             if len(call.held) > known:
@@ -93,6 +95,7 @@ def from_torch(
             dynamic_shapes=call.dynamic_shapes,
             check_nan=check_nan,
             module=module,
+            multiples=shapes.multiples() if shapes is not None else None,
         )
 
     try:
@@ -107,6 +110,7 @@ def from_torch(
     if shapes is not None:
         shapes.settle(lifted)
     notes = lifted.module.functions[function].signature.notes
+    notes.extend(f"the assert at {place} is not compiled" for place in dict.fromkeys(traceable.asserts))
     bound = call.described()
     for name, value in bound.items():
         if f"{name}={value} is fixed" not in notes:

@@ -109,14 +109,20 @@ class BoundCall:
 
 
 _Buffer = tuple[torch.nn.Module, str, torch.Tensor]
+# Buffers of so many floats may be settings that the code asks for: probabilities, thresholds, a scale for each level.
+_A_FEW = 16
 
 
 def _whole_buffers(model: torch.nn.Module) -> list[_Buffer]:
-    """The buffers of integers and bools, with the module and the name they are registered under."""
+    """The buffers of integers and bools, and a few numbers, with the module and the name they are registered under."""
     found = [
         (module, name, buffer) for module in model.modules() for name, buffer in module.named_buffers(recurse=False)
     ]
-    return [place for place in found if not place[2].is_floating_point() and not place[2].is_complex()]
+    return [place for place in found if place[2].numel() <= _A_FEW or not _is_continuous(place[2])]
+
+
+def _is_continuous(tensor: torch.Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import linecache
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -69,9 +70,23 @@ def _decisive_inputs(where: str, model: torch.nn.Module, call: BoundCall) -> lis
     # What was read before the model fails is told all the same.
     with contextlib.suppress(Exception), watch:
         run_eagerly(model, example.args, example.kwargs)
-    here = [names for place, names in watch.reads if place and where.startswith(place)]
+    here = [names for place, names in watch.reads if place and where.startswith(place)] or _above(where, watch.reads)
     names = frozenset().union(*here) if here else next((names for _, names in watch.reads), frozenset())
     return [name for name in example.leaves if name in names]
+
+
+def _above(where: str, reads: list[tuple[str, frozenset[str]]]) -> list[frozenset[str]]:
+    """What was read last above a line of the same file: a loop goes over what ``nonzero`` gave a line before."""
+    file, line = _line(where)
+    found = {number: names for place, names in reads for name, number in [_line(place)] if name == file}
+    above = [number for number in found if number <= line]
+    return [found[max(above)]] if above else []
+
+
+def _line(place: str) -> tuple[str, int]:
+    """The file and the line of ``file:line: source``."""
+    found = re.match(r"(.+?):(\d+)(?::|$)", place)
+    return (found[1], int(found[2])) if found else ("", 0)
 
 
 class _Watch(TorchFunctionMode):

@@ -7,6 +7,7 @@ with two gathers, an LSTM of two steps into 102. What is listed here has one op 
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cache
@@ -19,6 +20,7 @@ from torch.export import ExportedProgram
 from anec.errors import AnecError
 from anec.frontend import quantized
 from anec.frontend.explain import explain, quiet
+from anec.frontend.export import WITHOUT_A_LOOK, without_a_look
 from anec.frontend.vmapped import without_vmap_levels
 from anec.frontend.writes import harmless_writes
 from anec.frontend.written import with_written_buffers
@@ -117,12 +119,28 @@ def decompose(program: ExportedProgram, *, keep: Collection[str] = KEPT.keys()) 
     try:
         with quiet(), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            functional: ExportedProgram = with_written_buffers(without_vmap_levels(program)).run_decompositions(table)
+            ready = with_written_buffers(without_vmap_levels(program))
+            blind = program.graph_module.meta.get(WITHOUT_A_LOOK)
+            with _unguarded(ready), without_a_look() if blind else contextlib.nullcontext():
+                functional: ExportedProgram = ready.run_decompositions(table)
             return functional
     except AnecError:
         raise
     except Exception as error:
         raise explain(error, "torch cannot decompose the exported program") from error
+
+
+@contextlib.contextmanager
+def _unguarded(program: ExportedProgram) -> Iterator[None]:
+    """Trace without torch's checks of sizes, of which nothing is lifted: they fail on ``forward(**inputs)``.
+
+    Torch 2.14 writes them as Python code in which it leaves such inputs under a name that is not defined.
+    """
+    guards, program._guards_code = getattr(program, "_guards_code", []), []
+    try:
+        yield
+    finally:
+        program._guards_code = guards
 
 
 @cache

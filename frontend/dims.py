@@ -26,10 +26,16 @@ class Symbols:
     Args:
         ranges: ``ExportedProgram.range_constraints``.
         taken: the symbols of the module's other functions; one of the same bounds is shared.
+        decided: the sizes that are known of some symbols, by torch's names.
     """
 
-    def __init__(self, ranges: Mapping[Any, Any], taken: Mapping[str, Bounds] = MappingProxyType({})) -> None:
-        self._taken = taken
+    def __init__(
+        self,
+        ranges: Mapping[Any, Any],
+        taken: Mapping[str, Bounds] = MappingProxyType({}),
+        decided: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
+        self._taken, self._decided, self._steps = taken, decided, dict[str, int]()
         self.names: dict[str, str] = {}
         self._found: dict[str, Bounds] = {}
         self._ranges = {str(key): value for key, value in ranges.items()}
@@ -44,7 +50,7 @@ class Symbols:
         """
         expr = expression(size)
         for free in sorted(getattr(expr, "free_symbols", ()), key=str):
-            if str(free) in self.names or (from_data and not str(free).startswith("u")):
+            if str(free) in self.names or str(free) in self._decided or (from_data and not str(free).startswith("u")):
                 continue
             stem = f"{name}_" if name in ("max", "min") else name  # words of the dimension grammar
             number, candidate = 1, stem
@@ -53,6 +59,15 @@ class Symbols:
                 candidate, number = f"{stem}_{number}", number + 1
             self.names[str(free)] = candidate
             self._found[candidate] = bounds
+
+    def count_by(self, size: Size, step: int) -> None:
+        """From here on the symbol that ``size`` is counts steps: all its sizes are multiples.
+
+        Then ``(32 * n - 1) // 16 + 1`` and ``2 * n`` are seen to be one.
+        """
+        expr = expression(size)
+        if getattr(expr, "is_Symbol", False):
+            self._steps[str(expr)] = step
 
     def bounds(self, used: Container[str]) -> dict[str, Bounds]:
         """The bounds of the readable names in ``used``."""
@@ -71,7 +86,14 @@ class Symbols:
         Raises:
             UnsupportedError: the expression is none of +, *, //, %, max and min over integers.
         """
-        return dim_of(size, self.names)
+        return dim_of(self._known(size), self.names)
+
+    def _known(self, size: Any) -> Any:
+        expr = expression(size)
+        free = {str(symbol): symbol for symbol in getattr(expr, "free_symbols", ())}
+        known = {symbol: sympy.Integer(self._decided[raw]) for raw, symbol in free.items() if raw in self._decided}
+        known |= {symbol: self._steps[raw] * symbol for raw, symbol in free.items() if raw in self._steps}
+        return expr.xreplace(known) if known else size
 
     def number(self, value: Any) -> Dim | float:
         """A symbolic number; a float when the symbols cancel.
@@ -80,7 +102,7 @@ class Symbols:
             UnsupportedError: a float that depends on a symbol.
         """
         if isinstance(value, torch.SymFloat):
-            plain = sympy.simplify(exact(sympy.sympify(expression(value))))
+            plain = sympy.simplify(exact(sympy.sympify(expression(self._known(value)))))
             if not plain.is_number:
                 raise UnsupportedError(f"the number {plain} depends on a dynamic size")
             return float(plain)

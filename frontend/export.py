@@ -24,6 +24,9 @@ from anec.frontend.shapes import Shapes
 _LATER = "prefer_deferred_runtime_asserts_over_guards"
 _DEFERRED = {_LATER: True} if _LATER in inspect.signature(torch.export.export).parameters else {}
 
+# Marks a program that was traced without a look at the example's sizes: whoever traces it again must not look either.
+WITHOUT_A_LOOK = "anec.without_a_look"
+
 _SYMBOLIC_SHAPES: Any = _config  # its patch() is made when torch is imported
 
 
@@ -87,7 +90,8 @@ def export(
             program, hint = _with_conditions(attempt, dynamic_shapes)
             if program is not None:
                 return program
-        raise explain(error, "torch.export failed", hint or _unrolled(model, str(error))) from error
+        hint = hint or _unrolled(model, str(error)) or _scripted(model)
+        raise explain(error, "torch.export failed", hint) from error
 
 
 def _unrolled(model: torch.nn.Module, reason: str) -> str | None:
@@ -97,11 +101,26 @@ def _unrolled(model: torch.nn.Module, reason: str) -> str | None:
     return "torch.export fixes the sequence length of LSTM, GRU and RNN; leave that size fixed (the batch may be free)"
 
 
+def _scripted(model: torch.nn.Module) -> str | None:
+    """The hint for a submodule that is TorchScript: torch.export calls it with arguments that do not fit."""
+    inner = () if isinstance(model, torch.jit.ScriptModule) else model.named_modules()
+    for name, module in inner:
+        if isinstance(module, torch.jit.ScriptModule):
+            return f"{name} is TorchScript, which torch.export does not trace: keep the nn.Module it was made from"
+    return None
+
+
 class _FreeSizes(TorchFunctionMode):
-    """Traces max_pool1d as a pooling of images: torch's own takes its length for a fixed number."""
+    """Traces ops in a form that takes any size, where torch's own takes its sizes for fixed numbers.
+
+    max_pool1d is traced as a pooling of images. cdist asks whether there are more than 25 points.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func is torch.cdist:
+            # Called so, it comes with all its arguments.
+            return func(*args, **kwargs | {"compute_mode": "donot_use_mm_for_euclid_dist"})
         names = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
         given = dict(zip(names, args, strict=False)) | kwargs
         if getattr(func, "__name__", "") != "max_pool1d" or given.get("return_indices"):
@@ -161,11 +180,17 @@ def _without_a_look(
     if not hasattr(_SYMBOLIC_SHAPES, "backed_size_oblivious"):
         return None
     try:
-        with _SYMBOLIC_SHAPES.patch(backed_size_oblivious=True):
+        with without_a_look():
             program = attempt(**_DEFERRED)
+        program.graph_module.meta[WITHOUT_A_LOOK] = True
         return program if broken_sizes(program, dynamic_shapes, shapes) is None else None
     except Exception:  # noqa: BLE001  # code that asks for a size needs the example's
         return None
+
+
+def without_a_look() -> Any:
+    """Trace without a look at the example's sizes; older torch has no such mode."""
+    return _SYMBOLIC_SHAPES.patch(backed_size_oblivious=True)
 
 
 def sized_by_data(program: ExportedProgram) -> bool:

@@ -48,6 +48,7 @@ def lift(
     dynamic_shapes: Any = None,
     check_nan: bool = True,
     module: Module | None = None,
+    multiples: Mapping[str, Mapping[int, int]] | None = None,
 ) -> Lifted:
     """Lift a functional exported program (see :func:`anec.frontend.decompose`) into the IR.
 
@@ -62,6 +63,7 @@ def lift(
         dynamic_shapes: what the program was exported with, for the names of its `Dim` objects.
         check_nan: refuse weights that hold NaN.
         module: add the function to this module; weights that are the same memory are shared.
+        multiples: by the default name of an input and its axis, what all sizes it may have are multiples of.
 
     Raises:
         UnsupportedError: an op, type, size or side effect the IR does not have; with the user's line.
@@ -71,7 +73,7 @@ def lift(
     module = Module(target=target) if module is None else module
     if function in module.functions:
         raise AnecError(f"the module has a function {function!r} already")
-    lifter = _Lifter(program, module, Graph(function), check_nan)
+    lifter = _Lifter(program, module, Graph(function), check_nan, multiples or {})
     example = boundary.example_call(program, args, kwargs)
     return lifter.run(input_names, output_names, dynamic_shapes, example)
 
@@ -88,7 +90,15 @@ _NUMBERS = (torch.SymInt, torch.SymFloat, torch.SymBool, bool, int, float)
 
 
 class _Lifter:
-    def __init__(self, program: ExportedProgram, module: Module, graph: Graph, check_nan: bool) -> None:
+    def __init__(
+        self,
+        program: ExportedProgram,
+        module: Module,
+        graph: Graph,
+        check_nan: bool,
+        multiples: Mapping[str, Mapping[int, int]],
+    ) -> None:
+        self.multiples = multiples
         self.program, self.module, self.graph = program, module, graph
         self.builder = Builder(graph)
         self.symbols = Symbols(program.range_constraints, module.dims, decided_sizes(program))
@@ -155,6 +165,8 @@ class _Lifter:
             node = self.nodes[leaf.node]
             for axis, size in enumerate(node.meta["val"].shape):
                 self.symbols.declare(size, dims.get(number, {}).get(axis) or f"{name}_dim{axis}")
+                if axis in self.multiples.get(leaf.default, {}):
+                    self.symbols.count_by(size, self.multiples[leaf.default][axis])
             type_ = self.type(node.meta["val"], f"the input {name}")
             self.values[node] = self.graph.add_input(name, type_)
             self.graph.signature.inputs.append(Port(name, type_, leaf.path))

@@ -11,6 +11,7 @@ an example of another size is made by repeating its numbers in order.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from anec.errors import AnecError, UsageError
 from anec.frontend.calls import Lifted
 from anec.frontend.example import ExampleCall
 from anec.frontend.source import Source
-from anec.ir.dims import Bounds, symbol
+from anec.ir.dims import Bounds, Expr, symbol
 
 _FORMS = "write 1x3x480x640,1x3x640x640 or 1x3x32..640x32..640, or 1xS:2..128 for sizes that are one"
 _AXIS = re.compile(r"(\d+)|(?:([A-Za-wyz_]\w*?):)?(\d+)\.\.(\d+)|([A-Za-wyz_]\w*)", re.ASCII)
@@ -101,6 +102,14 @@ class Shapes:
             elif len(set(numbers)) > 1:
                 found[axis] = Free(Bounds(min(numbers), max(numbers), only=tuple(sorted(set(numbers)))))
         return found
+
+    def multiples(self) -> dict[str, dict[int, int]]:
+        """By input and axis what all listed sizes are multiples of, where that is more than 1."""
+        steps = {
+            name: {axis: math.gcd(*free.bounds.only) for axis, free in self.free(name).items() if free.bounds.only}
+            for name in self.inputs
+        }
+        return {name: {axis: step for axis, step in found.items() if step > 1} for name, found in steps.items()}
 
     def source(self, source: Source) -> Source:
         """The source with examples that fit, and what torch.export wants to know of the free axes.
@@ -186,8 +195,9 @@ class Shapes:
                         f"the model fixes axis {axis} of the input {port.name!r} to {only}; asked was {bounds}",
                         hint=hint,
                     )
-                if dim == symbol(str(dim)) and str(dim) in lifted.module.dims:
-                    self._bound(lifted, str(dim), bounds, port.name, axis)
+                counted, step = _steps(dim)
+                if counted in lifted.module.dims:
+                    self._bound(lifted, counted, _in_steps(bounds, step), port.name, axis)
         if self.count > 1:
             self._list(lifted)
 
@@ -215,6 +225,19 @@ class Shapes:
     def _fixed(self, name: str, axis: int, size: int) -> str:
         parts = [str(size) if at == axis else _text(part) for at, part in enumerate(self.inputs[name][0])]
         return f"{name}=" + "x".join(parts)
+
+
+def _steps(dim: int | Expr) -> tuple[str, int]:
+    """The symbol and the factor of a size that is a multiple of a symbol; no symbol for any other."""
+    if isinstance(dim, Expr) and len(dim.terms) == 1 and len(dim.terms[0][0]) == 1:
+        ((atom,), step) = dim.terms[0]
+        return (atom.name, step) if dim == step * symbol(atom.name) else ("", 1)
+    return "", 1
+
+
+def _in_steps(bounds: Bounds, step: int) -> Bounds:
+    upper = None if bounds.upper is None else bounds.upper // step
+    return Bounds(-(-bounds.lower // step), upper, only=tuple(size // step for size in bounds.only))
 
 
 def _text(axis: Axis) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from zoo.building import Factory, hugging_face, image, together, tokens
 from zoo.encoder_decoders import BART
 
@@ -201,6 +203,33 @@ MODELS: dict[str, Factory] = {
         encoder_ffn_dim=96,
         num_mel_bins=16,
         max_source_positions=64,
+    ),
+    "lasr_encoder": hugging_face(
+        "LasrEncoder",
+        image(64, 16, name="input_features"),
+        hidden_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        intermediate_size=96,
+        num_mel_bins=16,
+        max_position_embeddings=64,
+    ),
+    "timesfm": hugging_face(
+        "TimesFmModel",
+        lambda batch: {
+            "past_values": torch.randn(batch, 64),
+            "past_values_padding": torch.zeros(batch, 64),
+            "freq": torch.zeros(batch, 1, dtype=torch.int64),
+        },
+        context_length=64,
+        horizon_length=16,
+        patch_length=16,
+        hidden_size=48,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        head_dim=12,
     ),
     "patchtsmixer": hugging_face(
         "PatchTSMixerForPrediction",

@@ -74,6 +74,7 @@ MODELS: dict[str, Factory] = {
         max_position_embeddings=64,
         use_cache=False,
     ),
+    "pegasus_x": _text("PegasusX", **BART, num_global_tokens=4, block_size=8),
     "whisper": hugging_face(
         "WhisperForConditionalGeneration",
         together(image(16, 40, name="input_features"), tokens(7, "decoder_input_ids")),

@@ -156,4 +156,22 @@ MODELS: dict[str, Factory] = {
     ),
     "splinter": hugging_face("SplinterModel", masked(16), **BERT),
     "tapas": hugging_face("TapasModel", together(masked(12), _cells(12)), **BERT),
+    "big_bird_sparse": hugging_face(
+        "BigBirdModel", masked(64), **BERT, attention_type="block_sparse", block_size=4, num_random_blocks=2
+    ),
+    "xmod": hugging_face(
+        "XmodModel", masked(16), **BERT, pad_token_id=1, languages=["en_XX", "de_DE"], default_language="en_XX"
+    ),
+    "lxmert": hugging_face(
+        "LxmertModel",
+        together(
+            masked(12), lambda batch: {"visual_feats": torch.randn(batch, 5, 32), "visual_pos": torch.rand(batch, 5, 4)}
+        ),
+        only="language_output vision_output pooled_output",
+        **BERT,
+        l_layers=1,
+        x_layers=1,
+        r_layers=1,
+        visual_feat_dim=32,
+    ),
 }

@@ -37,7 +37,9 @@ _ANY = {
     "legacy_xception xception41 dla46_c dpn68 cspdarknet53 res2net50_14w_8s hrnet_w18_small regnetz_b16 tresnet_m "
     "tf_efficientnet_b0 rdnet_tiny inception_next_atto pvt_v2_b0 davit_tiny caformer_s18 resnet26d "
     "mobilevit_xxs mobilevitv2_050 dm_nfnet_f0 resnetv2_50x1_bit convmixer_768_32 densenetblur121d csatv2 "
-    "focalnet_tiny_srf shvit_s1 xcit_nano_12_p16_224 nextvit_small",
+    "focalnet_tiny_srf shvit_s1 xcit_nano_12_p16_224 nextvit_small cpubone_b0_bfrobust cspnext_tiny iformer_m "
+    "lcnetv2_base lowformer_e1 mobilenetv5_base sam2_hiera_tiny",
+    96: "inception_v4 pnasnet5large",
     128: "gernet_s lambda_resnet26t efficientvim_m1 efficientvit_m0 nf_ecaresnet26 inception_resnet_v2",
 }
 # Transformers and hybrids whose weights fix the size: (size, whether it is passed on).
@@ -72,6 +74,8 @@ _SIZED = {
     "vitamin_small_224": (64, {}),
     "sequencer2d_s": (64, {"layers": (1, 1, 1, 1)}),
     "vit_small_patch16_dinov3": (64, {"depth": 2}),
+    "qwen3_vit_88m_merge": (64, {"depth": 2, "embed_dim": 96, "num_heads": 4}),
+    "gemma4_vit_167m": (96, {"depth": 2, "embed_dim": 96, "num_heads": 4}),
 }
 _FIXED = {
     "visformer_tiny": 224,

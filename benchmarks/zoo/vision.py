@@ -194,6 +194,30 @@ MODELS: dict[str, Factory] = {
         num_attention_heads=2,
         num_queries=5,
     ),
+    "oneformer": late(
+        lambda: hugging_face(
+            "OneFormerForUniversalSegmentation",
+            lambda batch: {
+                "pixel_values": torch.randn(batch, 3, 64, 64),
+                "task_inputs": torch.randint(0, 200, (batch, 77)),
+            },
+            only="class_queries_logits masks_queries_logits",
+            backbone_config=swin_config(),
+            hidden_dim=32,
+            mask_dim=32,
+            conv_dim=32,
+            encoder_feedforward_dim=32,
+            dim_feedforward=32,
+            encoder_layers=1,
+            decoder_layers=2,
+            query_dec_layers=1,
+            num_attention_heads=2,
+            num_queries=5,
+            text_encoder_width=32,
+            text_encoder_num_layers=1,
+            text_encoder_vocab_size=200,
+        )
+    ),
     "upernet": late(
         lambda: hugging_face(
             "UperNetForSemanticSegmentation",
@@ -364,6 +388,40 @@ MODELS: dict[str, Factory] = {
         pretrain_image_size=64,
         decoder_hidden_size=16,
     ),
+    "sapiens2": hugging_face("Sapiens2Model", _PICTURE, **VIT, num_key_value_heads_per_layer=[4, 2]),
+    "sam3_vit": hugging_face(
+        "Sam3ViTModel",
+        _PICTURE,
+        only="last_hidden_state",
+        **VIT | {"patch_size": 8},
+        window_size=4,
+        global_attn_indexes=[1],
+        pretrain_image_size=64,
+    ),
+    "mgp_str": hugging_face(
+        "MgpstrForSceneTextRecognition",
+        image(3, 32, 128),
+        only="logits",
+        image_size=[32, 128],
+        patch_size=4,
+        hidden_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        mlp_ratio=2.0,
+        num_bpe_labels=50,
+        num_wordpiece_labels=40,
+    ),
+    "vitmatte": late(
+        lambda: hugging_face(
+            "VitMatteForImageMatting",
+            image(4, 64, 64),
+            only="alphas",
+            backbone_config=_vitdet(),
+            hidden_size=48,
+            convstream_hidden_sizes=[8, 16, 24],
+            fusion_hidden_sizes=[32, 16, 16, 8],
+        )
+    ),
     "vjepa2": hugging_face(
         "VJEPA2Model",
         image(4, 3, 32, 32, name="pixel_values_videos"),
@@ -390,6 +448,19 @@ def _dinov2() -> Any:
         reshape_hidden_states=False,
         out_features=["stage1", "stage2", "stage3", "stage4"],
         apply_layernorm=True,
+    )
+
+
+def _vitdet() -> Any:
+    from transformers import VitDetConfig
+
+    return VitDetConfig(
+        **{k: v for k, v in VIT.items() if k != "intermediate_size"},
+        num_channels=4,
+        window_size=2,
+        window_block_indices=[0],
+        use_relative_position_embeddings=True,
+        out_features=["stage2"],
     )
 
 

@@ -34,9 +34,12 @@ _WRITES = ("slice_scatter", "select_scatter")
 # A stack has one more, and Core ML five.
 _MOST_AXES = 4
 _ELEMENTWISE = frozenset(
-    "_to_copy abs add atan2 ceil clamp clamp_max clamp_min cos div erf exp floor fmod log log10 log1p log2 maximum "
-    "minimum mul neg pow reciprocal relu remainder round rsqrt rsub sigmoid sign sin sqrt square sub tanh to".split()
+    "_to_copy abs add atan2 ceil clamp clamp_max clamp_min cos div erf exp floor fmod gelu log log10 log1p log2 "
+    "maximum minimum mul neg pow reciprocal relu remainder round rsqrt rsub sigmoid sign silu sin sqrt square sub "
+    "tanh to".split()
 )
+# What makes a column of a matrix of places.
+_COLUMNS = frozenset("unbind select squeeze view reshape flatten".split())
 _write = any_of(aten.slice_scatter.default(rest).named("written"), aten.select_scatter.default(rest).named("written"))
 _twice = any_of(aten.slice_scatter.default(_write, rest), aten.select_scatter.default(_write, rest))
 
@@ -241,9 +244,39 @@ def _interleaved(op: Op, writes: list[Write], steps: set[int]) -> Value:
 
 def _mask_of(op: Op) -> Value | None:
     """The mask over the first axes by which ``op`` reads or writes, where it is all that says where."""
-    indices = op.variadic("indices")
-    mask = indices[0] if len(indices) == 1 else None
-    return mask if isinstance(mask, Value) and mask.tensor.dtype is DType.BOOL else None
+    indices = [index for index in op.variadic("indices") if isinstance(index, Value)]
+    if not indices or len(indices) != len(op.variadic("indices")):
+        return None
+    if indices[0].tensor.dtype is DType.BOOL:
+        return indices[0] if len(indices) == 1 else None
+    return _mask_of_places(indices)
+
+
+def _mask_of_places(indices: list[Value]) -> Value | None:
+    """The mask whose true places the indices are, an axis each: the columns of its ``nonzero``."""
+    columns = [_column(index) for index in indices]
+    if columns[0] is None:
+        return None
+    nonzero, _ = columns[0]
+    mask = nonzero.value("self")
+    is_whole = columns == [(nonzero, axis) for axis in range(mask.rank)]
+    return mask if is_whole and mask.tensor.dtype is DType.BOOL else None
+
+
+def _column(index: Value) -> tuple[Op, int] | None:
+    """The ``nonzero`` of which ``index`` is a column, and which one."""
+    op = index.op
+    if op is None or op.defn.root not in _COLUMNS or op.defn.dialect != aten.name:
+        return None
+    places = op.value("self")
+    if places.op is None or places.op.defn.root != "nonzero" or index.rank != 1:
+        return None
+    if op.defn.root == "unbind":
+        return (places.op, op.results.index(index)) if op.attr("dim") in (1, -1) else None
+    if op.defn.root == "select":
+        number = op.attr("index")
+        return (places.op, number) if op.attr("dim") in (1, -1) and isinstance(number, int) else None
+    return (places.op, 0) if places.tensor.shape[1] == 1 else None
 
 
 def _same(one: Value, other: Value) -> bool:
@@ -260,22 +293,29 @@ def _whole(given: Operand, mask: Value, x: Value) -> Operand:
     """``given``, computed for all places instead of those of the mask.
 
     Raises:
-        Reject: it is made of something else than what the same mask reads, and numbers.
+        Reject: it is made of something else than what the same mask reads, and what all places share.
     """
-    if not isinstance(given, Value) or given.rank == 0:
+    if not isinstance(given, Value) or (given.tensor.is_static and given.rank <= x.rank - mask.rank):
         return given
     op = given.op
-    if op is None or op.defn.dialect != aten.name:
+    if op is None or op.defn.dialect not in (aten.name, nn.name):
         reject("what is written was not read by the mask")
     if op.defn.root == "index":
         by, source = _mask_of(op), op.value("self")
-        if by is None or not _same(by, mask) or source.tensor.shape != x.tensor.shape:
+        if by is None or not _same(by, mask) or not _lies_alike(source, mask, x):
             reject("it was read by another mask, or from another place")
         return source
+    if op.defn.root == "linear" and x.rank > mask.rank and op.value("weight").tensor.is_static:
+        return rebuild(op, input=_whole(op.operand("input"), mask, x))
     if op.defn.root not in _ELEMENTWISE or len(op.results) != 1:
-        reject(f"{op.defn.root} does not treat each element by itself")
+        reject(f"{op.defn.root} does not treat each place by itself")
     wide = {name: _whole(operand, mask, x) for name, operand in op.arguments().items() if isinstance(operand, Value)}
     return rebuild(op, **wide)
+
+
+def _lies_alike(source: Value, mask: Value, x: Value) -> bool:
+    """Whether the mask lies on the same axes of ``source`` and ``x``."""
+    return source.rank == x.rank and source.tensor.shape[: mask.rank] == x.tensor.shape[: mask.rank]
 
 
 @rewrite(aten.index_put.default(rest))
@@ -292,11 +332,28 @@ def choose_by_mask(op: Op) -> Value:
     if not isinstance(new, Value) or new.tensor.is_static:
         reject("what is written has a known size")
     made = _whole(new, mask, x)
-    if not isinstance(made, Value) or made.tensor.dtype is not x.tensor.dtype:
+    if not isinstance(made, Value) or made.tensor.dtype is not x.tensor.dtype or made.rank != x.rank:
         reject("it is converted on the way")
     for _ in range(x.rank - mask.rank):
         mask = aten.unsqueeze.default(mask, dim=mask.rank)
     return aten.where.self(mask, made, x)
 
 
-RULES: list[Rule] = [read_past_write, drop_overwritten, join_writes, choose_by_mask]
+@rewrite(aten.index_put.default(rest))
+def write_by_mask(op: Op) -> Value:
+    """The true places of a mask, found first and then written, are written by the mask: ``x[torch.where(m)] = 0``.
+
+    ; sketch: how many places a mask has cannot be written down
+    %1 = aten.nonzero.default(%m)
+    %2, %3 = aten.unbind.int(%1) {dim=1}
+    %y = aten.index_put.default(%x, [%2, %3], 0)     ->     %y = aten.index_put.default(%x, [%m], 0)
+    """
+    mask = _mask_of(op)
+    if mask is None or mask is op.variadic("indices")[0]:
+        reject("its indices are not all the places of a mask")
+    return aten.index_put.default(
+        op.operand("self"), [mask], op.operand("values"), accumulate=bool(op.attr("accumulate"))
+    )
+
+
+RULES: list[Rule] = [read_past_write, drop_overwritten, join_writes, choose_by_mask, write_by_mask]

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from anec.ir.graph import Graph
 from anec.passes.common import settle
-from anec.passes.fp16_safe import exponentials, lengths, logarithms, sums
+from anec.passes.fp16_safe import exponentials, lengths, logarithms, shares, sums
 from anec.pipeline.base import EXACT, Context, Pass
 from anec.pipeline.registry import register
 
@@ -32,7 +32,7 @@ class Fp16Safe(Pass):
 
     name = "fp16-safe"
     fidelity = EXACT
-    rules = (*exponentials.RULES, *logarithms.RULES, *sums.RULES, *lengths.RULES)
+    rules = (*exponentials.RULES, *logarithms.RULES, *sums.RULES, *lengths.RULES, *shares.RULES)
     dialects = frozenset({"mil"})
     after = ("lower-to-mil",)
 

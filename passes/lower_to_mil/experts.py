@@ -54,7 +54,7 @@ def _grouped(op: Op, rows: Operand, matrices: Operand, ends: Operand) -> Value:
     type_ = result_type(op)
     x, w = value(rows, type_.dtype), value(matrices, type_.dtype)
     (experts,) = static(as_value(ends).tensor)
-    count, width = static(type_)
+    count, width = type_.shape
     products = mil.matmul(mil.expand_dims(x, axes=(0,)), w)
     behind = mil.expand_dims(value(ends, DType.I32), axes=(1,))
     row = counted(count)
@@ -80,7 +80,7 @@ def histc(op: Op) -> Value:
     assert isinstance(low, (int, float))
     assert isinstance(high, (int, float))
     x = flat(as_value(op.operand("self")))
-    if static(x.tensor) == (0,):
+    if x.tensor.shape == (0,):
         reject("there is nothing to count")
     dtype = result_type(op).dtype
     whole = _whole(as_value(op.operand("self")))

@@ -142,8 +142,10 @@ def broadcast(x: Value, shape: Sequence[Dim]) -> Value:
     if 0 in shape:
         reject(f"a tensor of shape {list(map(str, shape))} is empty, which Core ML does not have")
     wide = reshaped(x, (*(1,) * (len(shape) - x.rank), *x.tensor.shape))
-    reps = [1 if given == wanted else wanted for given, wanted in zip(wide.tensor.shape, shape, strict=True)]
-    return mil.tile(wide, vector(reps)) if any(rep != 1 for rep in reps) else wide
+    # A free size is never the 1 that is repeated, but it may be written in another way.
+    own = wide.tensor.shape
+    reps = [wanted if given == 1 else 1 for given, wanted in zip(own, shape, strict=True)]
+    return reshaped(mil.tile(wide, vector(reps)) if any(rep != 1 for rep in reps) else wide, shape)
 
 
 def sliced(

@@ -13,6 +13,7 @@ import math
 
 from anec.dialects import mil
 from anec.ir.attrs import Attr, Literal
+from anec.ir.dims import Expr
 from anec.ir.facts import is_constant, scalar_of
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import Operand
@@ -47,6 +48,10 @@ def bounded(x: Value, lower: Attr, upper: Attr) -> Value:
 def _bound(op: Op, lower: Attr, upper: Attr) -> Value:
     dtype = result_type(op).dtype
     x = as_value(cast(op.operand("self"), dtype))
+    if isinstance(lower, Expr) or isinstance(upper, Expr):
+        for bound, target in ((lower, mil.maximum), (upper, mil.minimum)):
+            x = x if bound is None else target(x, cast(Literal(bound), dtype))
+        return x
     bounds = (in_range(bound, op.results[0].tensor.dtype) for bound in (lower, upper))
     return bounded(x, *(None if bound is None else _limit(bound, x) for bound in bounds))
 

@@ -27,6 +27,7 @@ from anec.ir.graph import Op, Value
 from anec.ir.types import DType
 from anec.passes.lower_to_mil.index import as_result, cut_to, source
 from anec.passes.lower_to_mil.masked_writes import put_where
+from anec.passes.lower_to_mil.movement import sliced
 from anec.passes.lower_to_mil.positions import Merged, by_axis, is_mask, merge, positions, size_of
 from anec.passes.lower_to_mil.roots import each
 from anec.passes.lower_to_mil.runs import FIRST_WITH_SLICE_UPDATE, put_run, run_start
@@ -38,7 +39,7 @@ from anec.passes.lower_to_mil.shared import (
     flat,
     reshaped,
 )
-from anec.passes.lower_to_mil.typing import INT32_MAX, INT32_MIN, argument, axis, cast, result_type, static, value
+from anec.passes.lower_to_mil.typing import END, INT32_MAX, INT32_MIN, argument, axis, cast, result_type, static, value
 from anec.pipeline.base import Context
 from anec.rewrite import Rule, reject, rewrite
 
@@ -49,8 +50,8 @@ Write = Callable[[Value, Value, str], Value]
 
 
 def put_slice(x: Value, part: Value, at: int, start: int, step: int, ctx: Context) -> Value:
-    """``x`` with ``part`` in the places start, start + step, ... of an axis."""
-    size, length = static(x.tensor)[at], static(part.tensor)[at]
+    """``x`` with ``part`` in the places start, start + step, ... of an axis of fixed size."""
+    size, length = _fixed(x, at), _fixed(part, at)
     if length == 0:
         return x
     if length == size:
@@ -68,8 +69,7 @@ def put_slice(x: Value, part: Value, at: int, start: int, step: int, ctx: Contex
             end_mask=others,
         )
     if step == 1:
-        pieces = [_piece(x, at, 0, start), part, _piece(x, at, start + length, size)]
-        return mil.concat([piece for piece in pieces if piece is not None], axis=at)
+        return _between(x, part, at, start, start + length - size)
     places = mil.range_1d(end=start + length * step, start=start, step=step)
     if x.tensor.dtype is DType.BOOL:
         carried = mil.scatter(value(x, DType.F32), places, value(part, DType.F32), axis=at, mode="update")
@@ -77,12 +77,22 @@ def put_slice(x: Value, part: Value, at: int, start: int, step: int, ctx: Contex
     return mil.scatter(x, places, part, axis=at, mode="update")
 
 
-def _piece(x: Value, at: int, start: int, stop: int) -> Value | None:
-    if start == stop:
-        return None
-    begin = tuple(start if index == at else 0 for index in range(x.rank))
-    sizes = tuple(stop - start if index == at else size for index, size in enumerate(static(x.tensor)))
-    return mil.slice_by_size(x, begin=begin, size=sizes)
+def _fixed(x: Value, at: int) -> int:
+    return static(x.tensor.with_shape((x.tensor.shape[at],)))[0]
+
+
+def _between(x: Value, part: Value, at: int, start: int, stop: int) -> Value:
+    """``part`` between ``x[:start]`` and ``x[stop:]``; a ``stop`` of 0 is the end."""
+    pieces = [sliced(x, at, 0, start)] if start else []
+    return mil.concat([*pieces, part, *([sliced(x, at, stop)] if stop else [])], axis=at)
+
+
+def _put_in_free(op: Op, x: Value, part: Value, at: int, start: int, stop: int) -> Value:
+    """What ``_between`` gives along an axis of free size, if the ends meet whatever it is."""
+    found = _between(x, part, at, start, stop)
+    if found.type != result_type(op):
+        _fixed(x, at)
+    return found
 
 
 @rewrite(each("slice_scatter"))
@@ -91,12 +101,17 @@ def slice_scatter(op: Op, ctx: Context) -> Value:
     dtype = result_type(op).dtype
     x, part = value(op.operand("self"), dtype), value(op.operand("src"), dtype)
     at = axis(op.attr("dim"), x.rank)
-    size = static(x.tensor)[at]
-    start, step = op.attr("start"), op.attr("step")
-    if not isinstance(start, (int, type(None))) or not isinstance(step, int):
+    size = x.tensor.shape[at]
+    start, end, step = op.attr("start"), op.attr("end"), op.attr("step")
+    start = 0 if start is None else start
+    if not isinstance(start, int) or not isinstance(step, int):
         reject("its bounds are symbolic")
-    first = 0 if start is None else max(start + size, 0) if start < 0 else min(start, size)
-    return put_slice(x, part, at, first, step, ctx)
+    if isinstance(size, int):
+        return put_slice(x, part, at, max(start + size, 0) if start < 0 else min(start, size), step, ctx)
+    stop = 0 if end is None or end == size or (isinstance(end, int) and end >= END) else end
+    if step != 1 or not isinstance(stop, int):
+        reject("along an axis of free size it takes a step of 1 and numbers as bounds")
+    return _put_in_free(op, x, part, at, start, stop)
 
 
 @rewrite(each("select_scatter"))
@@ -105,10 +120,13 @@ def select_scatter(op: Op, ctx: Context) -> Value:
     dtype = result_type(op).dtype
     x, part = value(op.operand("self"), dtype), value(op.operand("src"), dtype)
     at = axis(op.attr("dim"), x.rank)
-    place = op.attr("index")
+    size, place = x.tensor.shape[at], op.attr("index")
     if not isinstance(place, int):
         reject("the index is symbolic")
-    return put_slice(x, mil.expand_dims(part, axes=(at,)), at, axis(place, static(x.tensor)[at]), 1, ctx)
+    one = mil.expand_dims(part, axes=(at,))
+    if isinstance(size, int):
+        return put_slice(x, one, at, axis(place, size), 1, ctx)
+    return _put_in_free(op, x, one, at, place, place + 1)
 
 
 # -- index lists -----------------------------------------------------------------------------------
@@ -125,7 +143,8 @@ def index_put(op: Op, ctx: Context) -> Value:
         if found is not None:
             return as_result(found, op)
     merged = merge(x, by_axis(op, x.rank, ctx), ctx)
-    updates = broadcast_to(new, static(x.tensor.with_shape(merged.picked)))
+    picked = x.tensor.with_shape(merged.picked)
+    updates = new if new.tensor.shape == picked.shape else broadcast_to(new, static(picked))
     if not op.attr("accumulate"):
         row = _progression(merged, ctx)
         if row is not None:

@@ -175,9 +175,12 @@ class _Turn:
 
 
 def _parts_of(value: Value) -> list[Value]:
-    """The operands of an op of whose elements each is made of those at its place; none for another op."""
+    """The operands of an op of whose elements each is made of those at its place; none for another op.
+
+    What is known is permuted as it is: it may come from weights of a dtype that Core ML lacks.
+    """
     op = value.op
-    if op is None or not only_use(value) or not value.tensor.is_static:
+    if op is None or known(value) or not only_use(value) or not value.tensor.is_static:
         return []
     if op.defn is mil.tile:
         x, reps = op.value("x"), ints(op.operand("reps"))

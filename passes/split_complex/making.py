@@ -6,7 +6,7 @@ from anec.dialects import aten
 from anec.ir.build import Builder
 from anec.ir.graph import Op, Value
 from anec.passes.algebra import in_dtype
-from anec.passes.split_complex.parts import REAL, Parts, Split, Splitter, fit, handles, part_type, times
+from anec.passes.split_complex.parts import REAL, Parts, Split, Splitter, as_tensor, fit, handles, part_type, times
 from anec.rewrite import reject
 
 # Ops that treat every entry alike.
@@ -118,6 +118,17 @@ def convert(op: Op, splitter: Splitter) -> Split:
         return splitter.parts(op.operand("self"), REAL[dtype])
     source = splitter.operand(op).both[0]
     return in_dtype(source, dtype)
+
+
+@handles("copy")
+def copy(op: Op, splitter: Splitter) -> Split:
+    """What is written over a whole tensor, in that tensor's dtype and shape."""
+    result = op.results[0].tensor
+    given = splitter.parts(op.operand("src"), REAL.get(result.dtype, result.dtype))
+    if not result.dtype.is_complex:
+        return as_tensor(fit(given.both[0], result))
+    type_ = part_type(op.results[0])
+    return Parts(fit(given.real, type_), fit(given.imag, type_), type_)
 
 
 @handles("full", "zeros", "ones", "empty", "full_like", "zeros_like", "ones_like", "empty_like", "new_full")

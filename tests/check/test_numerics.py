@@ -79,6 +79,13 @@ def test_nan_is_a_problem() -> None:
         check(module_of(mil.abs), "roots")
 
 
+def test_what_float16_cannot_hold_is_told() -> None:
+    module = module_of(lambda a: mil.mul(mil.exp(mil.mul(a, 10.0)), 1e-9))
+    with pytest.raises(CheckError, match="behind to-fp16 the output 'y0' is off") as caught:
+        check(module, "to-fp16")
+    assert "--precision mixed" in str(caught.value.hint)
+
+
 def test_the_lifted_program_is_held_to_the_model() -> None:
     module = module_of(mil.relu)
     make("nothing", mil.tanh(x), lambda x: mil.sinh(x))

@@ -80,6 +80,21 @@ def long_gru():
     return Gru().eval(), (torch.randn(1, 40, 4),)
 
 
+class Convex(nn.Module):
+    """Upsampling by weights for a window of each pixel: products and a softmax between views of rank 7."""
+
+    def forward(self, flow: Tensor, mask: Tensor) -> Tensor:
+        batch, _, height, width = flow.shape
+        weights = torch.softmax(mask.view(batch, 1, 9, 2, 2, height, width), dim=2)
+        windows = nn.functional.unfold(flow, [3, 3], padding=1).view(batch, 2, 9, 1, 1, height, width)
+        pixels = torch.sum(weights * windows, dim=2).permute(0, 1, 4, 2, 5, 3)
+        return pixels.reshape(batch, 2, 2 * height, 2 * width)
+
+
+def convex():
+    return Convex().eval(), (torch.randn(1, 2, 4, 5), torch.randn(1, 36, 4, 5))
+
+
 class Scaled(nn.Module):
     def __init__(self, scale: Tensor) -> None:
         super().__init__()

@@ -82,6 +82,12 @@ def test_analyze_counts_the_failing_ones_alone(run: Runner, folder: Path) -> Non
     assert "1 of 2 ops is not supported on iOS16" in run("analyze", "models.py:both", "--target", "iOS16").out
 
 
+def test_analyze_judges_what_is_left_of_a_high_rank(run: Runner) -> None:
+    code, found = analyzed(run, "models.py:convex")
+    assert code == 0
+    assert found["aten.softmax.int"]["targets"] == ["iOS15", "iOS16", "iOS17", "iOS18"]
+
+
 def test_analyze_mobile_network(run: Runner) -> None:
     for target in ("iOS15", "iOS18"):
         found = run("analyze", "models.py:mobile", "--target", target)

@@ -60,6 +60,20 @@ class Boxes(nn.Module):
         return y.view(batch, -1, 7)
 
 
+class Pyramid(nn.Module):
+    """Halves of halves, each added to what is doubled again: the sizes are one for multiples of 4 alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.third = (nn.Conv2d(a, 6, 3, 2, 1) for a in (3, 6, 6))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a = self.first(x)
+        b = F.relu(self.second(a))
+        c = F.interpolate(F.relu(self.third(b)), scale_factor=2.0) + b
+        return F.interpolate(c, scale_factor=2.0) + a
+
+
 def images(*sizes: tuple[int, int, int]) -> list[dict[str, torch.Tensor]]:
     return [{"x": torch.randn(batch, 3, height, width)} for batch, height, width in sizes]
 
@@ -86,6 +100,13 @@ def test_images_of_any_size(model: type[nn.Module], target: str, tmp_path: Path)
     torch.manual_seed(0)
     given = images((2, 40, 48), (1, 32, 32), (3, 61, 47), (4, 64, 96))
     assert_right(tmp_path, model(), {"x": "1..4x3x32..64x32..96"}, given, target)
+
+
+@pytest.mark.parametrize("target", ["iOS15", "iOS18"])
+def test_listed_sizes_that_are_multiples(target: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    given = images((2, 32, 48), (2, 64, 32), (2, 16, 80))
+    assert_right(tmp_path, Pyramid(), {"x": "2x3x32x48,2x3x64x32,2x3x16x80"}, given, target)
 
 
 def tokens(batch: int, length: int) -> dict[str, torch.Tensor]:
@@ -115,6 +136,17 @@ class Logits(nn.Module):
         return self.model(input_ids=input_ids, use_cache=False).logits
 
 
+class AnyInputs(nn.Module):
+    """Inputs without names of their own, of which torch checks sizes under a name that is not defined."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, **inputs: torch.Tensor) -> torch.Tensor:
+        return self.model(**inputs, use_cache=False).logits
+
+
 def test_a_decoder_of_any_prompt_length(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
@@ -125,3 +157,16 @@ def test_a_decoder_of_any_prompt_length(tmp_path: Path) -> None:
     given = [{"input_ids": torch.randint(0, 90, (1, length))} for length in (8, 2, 17, 32)]
     model = Logits(transformers.LlamaForCausalLM(config))
     assert_right(tmp_path, model, {"input_ids": "1x2..32"}, given, "iOS18")
+
+
+@pytest.mark.parametrize("target", ["iOS15", "iOS18"])
+def test_a_mixture_of_experts_of_any_prompt_length(target: str, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers", minversion="5.0")
+    torch.manual_seed(0)
+    config = transformers.MixtralConfig(
+        vocab_size=100, hidden_size=16, num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=2,
+        intermediate_size=32, max_position_embeddings=32, num_local_experts=4, num_experts_per_tok=2,
+    )  # fmt: skip
+    given = [tokens(2, length) for length in (8, 2, 17, 32)]
+    shapes = dict.fromkeys(("input_ids", "attention_mask"), "2xS:2..32")
+    assert_right(tmp_path, AnyInputs(transformers.MixtralForCausalLM(config)), shapes, given, target)

@@ -52,9 +52,19 @@ def floats(x: torch.Tensor, grid: torch.Tensor, n: torch.Tensor) -> Any:
     return x * 2 if x.mean() > n else x
 
 
+def loop_over_places(x: torch.Tensor, grid: torch.Tensor, n: torch.Tensor) -> Any:
+    if not torch.compiler.is_compiling() and (n > 5).all():
+        return x
+    found = (grid > 1).nonzero()
+    for place in found:
+        x = x + place.sum()
+    return x
+
+
 @pytest.mark.parametrize(
     ("code", "grid", "hint"),
     [
+        (loop_over_places, [[1, 1, 3]], "batch_grid decides; fix it with --bind batch_grid=[[1,1,3]]"),
         (rows, [[1, 1, 3]], "batch_grid decides; fix it with --bind batch_grid=[[1,1,3]]"),
         (sliced, [[1, 1, 3]], "n decides; fix it with --bind n=2"),
         (in_place, [[1, 1, 3]], "fix it with --bind n=2"),

@@ -297,6 +297,7 @@ class Pieces(nn.Module):
         self.plain = torch.tensor([2, 0, 3])
         self.register_buffer("sizes", torch.tensor([2, 0, 3]))
         self.register_buffer("count", torch.tensor(0))
+        self.register_buffer("shares", torch.tensor([1.0, 0.0]))
 
     def forward(self, x: torch.Tensor) -> Any:
         return self.code(self, x)
@@ -315,6 +316,7 @@ DECIDED: dict[str, Callable[..., Any]] = {
     "masked_select": lambda m, x: x.masked_select(torch.eye(5, 2).bool()),
     "nonzero": lambda m, x: x[torch.nonzero(m.sizes)[:, 0]],
     "repeat_interleave": lambda m, x: x[:3].repeat_interleave(m.sizes, 0),
+    "a float of a buffer is read": lambda m, x: x * 2 if m.shares[0] > 0.5 else x,
     "beside a state": counted_and_picked,
 }
 
@@ -329,3 +331,27 @@ def test_what_constants_decide_needs_no_binding(code: Callable[..., Any]) -> Non
     found = compiled.run({"x": x}).values()
     for one, other in zip(found, wanted if isinstance(wanted, tuple) else [wanted], strict=True):
         torch.testing.assert_close(torch.as_tensor(one), other)
+
+
+EXPORTED = ("a buffer is the mask", "a mask made in forward", "nonzero", "repeat_interleave")
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_what_constants_decide_in_an_exported_program(name: str) -> None:
+    """Its trace has a symbol for what a constant mask picks; the constant tells how much that is."""
+    x, model = torch.randn(5, 2), Pieces(DECIDED[name])
+    program = torch.export.export(model, (x,))
+    compiled = anec.compile(program, precision="fp32")
+    (found,) = compiled.run({"x": x}).values()
+    torch.testing.assert_close(torch.as_tensor(found), model(x))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [lambda m, x: x[(x * m.count > 0)[:, 0]], lambda m, x: x[torch.rand(5) > 0.5]],
+    ids=["input", "chance"],
+)
+def test_what_no_constant_decides_in_an_exported_program_is_refused(code: Callable[..., Any]) -> None:
+    program = torch.export.export(Pieces(code), (torch.randn(5, 2),))
+    with pytest.raises(anec.AnecError, match="computed mask|rand"):
+        anec.compile(program, precision="fp32")

@@ -228,3 +228,6 @@ def test_torchscript_is_refused() -> None:
     with pytest.raises(AnecError) as caught:
         export(scripted, (torch.ones(2),))
     assert "TorchScript" in str(caught.value.hint)
+    with pytest.raises(AnecError) as caught:
+        export(nn.Sequential(nn.Linear(2, 2), torch.jit.script(nn.Sequential(nn.ReLU()))), (torch.ones(2),))
+    assert "1 is TorchScript" in str(caught.value.hint)

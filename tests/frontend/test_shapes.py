@@ -156,6 +156,26 @@ def test_sizes_that_coincide_in_the_example_only(size: tuple[int, int]) -> None:
         torch.testing.assert_close(torch.from_numpy(found.run({"x": x})["output"]), model(x))
 
 
+class CutAfterLayers(nn.Module):
+    """As an autoencoder for sound does; the layers are taken apart by torch, which traces the cut once more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.up = nn.Conv1d(1, 2, 8, stride=8), nn.ConvTranspose1d(2, 1, 8, stride=8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = self.down(x)
+        return self.up(torch.var(hidden, 1, keepdim=True) + hidden).squeeze(1)[..., : x.shape[-1]]
+
+
+def test_a_cut_stays_a_cut_when_layers_are_taken_apart() -> None:
+    model = CutAfterLayers().eval()
+    found = anec.compile(model, torch.randn(2, 1, 64), shapes={"x": "2x1x32..128"}, precision="fp32")
+    for length in (32, 128, 71):
+        x = torch.randn(2, 1, length)
+        torch.testing.assert_close(torch.from_numpy(found.run({"x": x})["output"]), model(x))
+
+
 def test_an_example_of_size_one_leaves_a_dim_free() -> None:
     model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4)).eval()
     shapes = {"input": {0: Dim("B", min=1, max=8)}}
@@ -187,6 +207,18 @@ def test_the_length_of_a_recurrent_layer() -> None:
     with pytest.raises(AnecError) as caught:
         anec.compile(nn.LSTM(4, 8), torch.randn(6, 1, 4), dynamic_shapes={"input": {0: Dim("S", max=9)}})
     assert "sequence length of LSTM" in str(caught.value.hint)
+
+
+def test_cdist_of_a_free_number_of_points() -> None:
+    class Distances(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.cdist(x, x[:, ::2])
+
+    found = anec.compile(Distances(), torch.randn(1, 17, 3), shapes={"x": "1x8..40x3"}, precision="fp32")
+    for points in (8, 40):
+        x = torch.randn(1, points, 3)
+        wanted = (x[:, :, None] - x[:, None, ::2]).norm(dim=-1)
+        torch.testing.assert_close(torch.from_numpy(found.run({"x": x})["output"]), wanted)
 
 
 def test_max_pool1d_of_a_free_length() -> None:

@@ -49,6 +49,14 @@ def mean(x: torch.Tensor) -> torch.Tensor:
 # Scores whose softmax float16 takes for 0, and values whose squares it takes for infinite or 0.
 SCORES, FLAT, LARGE, SMALL = drawn(4, 33, scale=9), drawn(3, 32), drawn(2, 33, scale=3000), drawn(2, 33, scale=1e-5)
 
+# Distances, some of them 0.
+APART = drawn(3, 16).relu()
+
+
+def inverse_shares(x: torch.Tensor) -> torch.Tensor:
+    return x.reciprocal() / x.reciprocal().sum(-1)[..., None]
+
+
 KILLERS: dict[str, tuple[Function, torch.Tensor]] = {
     "log of softmax": (lambda x: torch.log(torch.softmax(x, -1)), SCORES),
     "log of softmax and epsilon": (lambda x: torch.log(torch.softmax(x, 0) + 1e-9), SCORES),
@@ -80,6 +88,9 @@ KILLERS: dict[str, tuple[Function, torch.Tensor]] = {
     "magnitude": (lambda x: torch.sqrt(x * x + x.flip(0) ** 2), LARGE),
     "charbonnier": (lambda x: torch.sqrt(x * x + 1e-6), LARGE),
     "cosine": (lambda x: (x * x.roll(1, 0)).sum(-1) / (x.norm(dim=-1) * x.roll(1, 0).norm(dim=-1)), drawn(4, 33) * 60),
+    "inverse distances": (lambda x: inverse_shares(x.abs() + 1e-8), APART),
+    "inverse squares": (lambda x: inverse_shares(x.abs().clamp(min=1e-7) ** 2), APART),
+    "twice the inverse": (lambda x: (2 / (x.abs() + 1e-10)) / (2 / (x.abs() + 1e-10)).sum(0, True), APART),
     "acosh": (lambda x: torch.acosh(x.abs() + 1), LARGE),
     "asinh": (torch.asinh, LARGE),
 }
@@ -95,7 +106,16 @@ def test_in_float16(name: str) -> None:
 
 # One of each family: the formula as it was written fails, so the test above tests the pass.
 @pytest.mark.parametrize(
-    "name", ["log of softmax", "tanh by hand", "1 less exp", "sum over count", "variance by squares", "length"]
+    "name",
+    [
+        "log of softmax",
+        "tanh by hand",
+        "1 less exp",
+        "sum over count",
+        "variance by squares",
+        "length",
+        "inverse distances",
+    ],
 )
 def test_as_it_was_written(name: str) -> None:
     metric = against_eager(*KILLERS[name], "default,-fp16-safe")
@@ -210,6 +230,20 @@ MISSES = {
   %v1 = mil.maximum(0.5, %x) : f32[2,8]
   %v2 = mil.mul(%v1, %z) : f32[2,8]
   %y = mil.real_div(%z, %v2) : f32[2,8]
+""",
+    "inverse distances that are summed along another axis": """
+  %v1 = mil.add(%x, 1e-08) : f32[2,8]
+  %v2 = mil.real_div(1.0, %v1) : f32[2,8]
+  %v3 = mil.reduce_sum(%v2) {axes=[1]} : f32[2]
+  %v4 = mil.expand_dims(%v3) {axes=[0]} : f32[1,2]
+  %v5 = mil.tile(%v4, [1, 4]) : f32[1,8]
+  %y = mil.real_div(%v2, %v5) : f32[2,8]
+""",
+    "inverse distances that nothing keeps away from 0": """
+  %v1 = mil.add(%x, 0.01) : f32[2,8]
+  %v2 = mil.real_div(1.0, %v1) : f32[2,8]
+  %v3 = mil.reduce_sum(%v2) {axes=[1], keep_dims=true} : f32[2,1]
+  %y = mil.real_div(%v2, %v3) : f32[2,8]
 """,
     "the factors below are no lengths": """
   %v1 = mil.mul(%x, %z) : f32[2,8]

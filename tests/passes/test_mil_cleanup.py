@@ -15,7 +15,7 @@ from anec.ir.graph import Graph, Module, Value
 from anec.ir.signature import Port
 from anec.ir.types import DType, TensorType
 from anec.ir.weights import TensorData, Weight
-from anec.passes.mil_cleanup import MilCleanup
+from anec.passes.mil_cleanup import MilCleanup, stretched
 from anec.reference.evaluate import evaluate
 from anec.testing import assert_legal, run_pass
 
@@ -210,3 +210,26 @@ def test_symbolic_shapes() -> None:
     assert golden.text_of(module) == SETTLED
     for name, found in evaluate(module, inputs).items():
         torch.testing.assert_close(found, before[name])
+
+
+def test_constants_of_wide_integers_are_moved_behind_their_cast() -> None:
+    """Core ML has no int64, so nothing but the cast may take such a weight."""
+    text = """anec 1
+module target=iOS18
+
+func main(%x: i32[2,7,1]) -> (%y: bool[2,5,7]) {
+  %bins = weight "bins" : i64[1,5]
+  %narrow = mil.cast(%bins) {dtype="int32"} : i32[1,5]
+  %equal = mil.equal(%x, %narrow) : bool[2,7,5]
+  %y = mil.transpose(%equal) {perm=[0, 2, 1]} : bool[2,5,7]
+  return %y
+}
+"""
+
+    class Alone(MilCleanup):
+        rules = (*stretched.RULES,)
+
+    module = golden.read(text)
+    bins = module.main.weights["bins"]
+    assert "move_before_broadcast" in golden.run(module, Alone()).fired
+    assert [op.name for op in bins.users] == ["mil.cast"]

@@ -185,19 +185,18 @@ def _problem(op: Op, opset: int) -> str:
 def _lowering_problems(module: Module) -> _Problems:
     """What cannot be lowered, or is lowered to what the target does not take, by op."""
     found = _Problems()
+    made: list[tuple[Op, list[Op]]] = []
 
-    def judge(rewrite: Rewrite) -> None:
+    def remember(rewrite: Rewrite) -> None:
         # A wide or complex operand comes from an op that was not lowered, which has a row of its own.
         created = [op for op in rewrite.created if not is_complex(op)]
         created = [op for op in created if not any(value.tensor.dtype in NARROW for value in op.inputs)]
-        told = next(filter(None, (_problem(op, module.opset) for op in created)), "")
-        if told:
-            found.note(rewrite.roots[0], told)
+        made.append((rewrite.roots[0], created))
 
     lowering = _Lowering()
     for graph in module.functions.values():
         _take_out_wide_weights(graph, found)
-        context = Context(module, graph, on_rewrite=judge)
+        context = Context(module, graph, on_rewrite=remember)
         try:
             with assuming(module.dims):
                 lowering.run(graph, context)
@@ -214,6 +213,11 @@ def _lowering_problems(module: Module) -> _Problems:
             reasons = {row.op: row.reason for row in table(left, lowering.all_rules(), context.misses)}
             for op in left:
                 found.note(op, reasons[op.name] or _NO_RULE)
+    for root, created in made:
+        # What stands between views of a higher rank is another op in the end.
+        told = next(filter(None, (_problem(op, module.opset) for op in created if op.graph is not None)), "")
+        if told:
+            found.note(root, told)
     return found
 
 

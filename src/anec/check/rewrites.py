@@ -234,8 +234,12 @@ def _compare(
         # An op adds its epsilon by itself: log(x) with one of 1 cancels as log(1 + x) does.
         epsilon = op.attr("epsilon") if "epsilon" in op.defn.by_name else None
         added = [abs(epsilon)] if isinstance(epsilon, (int, float)) else []
+        if op.defn.root.endswith("_norm") and added != [0]:
+            # Rows of equal numbers are divided by the root of epsilon before their mean is taken off, or after.
+            added += [given / math.sqrt(one) for one in added]
         largest = max([largest, *added, *(_magnitude(result) for result in results)])
 
+    given = max(map(_magnitude, env.values()), default=0.0)
     evaluator = Evaluator(module, rewrite.graph, DOUBLE, observe)
     held = {value: evaluator.hold(tensor, value.tensor.dtype) for value, tensor in env.items()}
     keep = {value for pair in pairs for value in pair}

@@ -257,12 +257,31 @@ def minimum(left: Dim, right: Dim) -> Dim:
 
 
 def _extreme(name: str, left: Dim, right: Dim) -> Dim:
-    difference = left - right
-    if isinstance(difference, int):
-        larger, smaller = (left, right) if difference >= 0 else (right, left)
-        return larger if name == "max" else smaller
+    least, most = _ends(left - right)
+    if isinstance(least, int) and least >= 0:
+        return left if name == "max" else right
+    if isinstance(most, int) and most <= 0:
+        return right if name == "max" else left
     first, second = sorted((left, right), key=str)
     return _atom(name, first, second)
+
+
+def _ends(dim: Dim) -> tuple[Dim, Dim]:
+    """What a dimension lies between: ``d * (n // d)`` between n - d + 1 and n, ``n % d`` between 0 and d - 1."""
+    least: Dim = 0
+    most: Dim = 0
+    for monomial, coefficient in _terms(dim):
+        ends: tuple[Dim, Dim] = (_normal({monomial: coefficient}),) * 2
+        atom = monomial[0] if len(monomial) == 1 else None
+        if atom is not None and atom.args and isinstance(divisor := atom.args[1], int) and divisor > 0:
+            if atom.name == "floordiv" and coefficient % divisor == 0:
+                whole = (coefficient // divisor) * atom.args[0]
+                ends = whole - (coefficient // divisor) * (divisor - 1), whole
+            elif atom.name == "mod":
+                ends = 0, coefficient * (divisor - 1)
+            ends = ends if coefficient > 0 else ends[::-1]
+        least, most = least + ends[0], most + ends[1]
+    return least, most
 
 
 def evaluate(dim: Dim, sizes: Mapping[str, int]) -> int:

@@ -126,11 +126,14 @@ class CheckNumerics(Instrument):
             far = metric.problem or (rel is not None and metric.rel > rel) or (psnr is not None and metric.psnr < psnr)
             if far and not (metric.void and metric.max_abs < 1e-6):
                 wanted = f"rel at most {rel:g}" if rel is not None else f"psnr at least {psnr:g} dB"
+                hint = "--check=rewrites blames the rule; `anec check` names the first value that differs"
+                if name.startswith("to-fp16"):
+                    hint = f"--precision mixed keeps in float32 what float16 cannot hold; {hint}"
                 raise CheckError(
                     f"behind {name} the output {metric.name!r} is off{' at ' + self.at if self.at else ''}: "
                     + (metric.problem or f"rel {metric.rel:.3g}, psnr {metric.psnr:.1f} dB")
                     + f"; wanted {wanted}",
-                    hint="--check=rewrites blames the rule; `anec check` names the first value that differs",
+                    hint=hint,
                 )
 
     def finish(self, module: Module, report: Report) -> None:

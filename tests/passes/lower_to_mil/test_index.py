@@ -220,7 +220,7 @@ def test_negative_indices_cost_nothing_before_ios17_or_when_known() -> None:
 def test_slices_are_updated_without_scatter() -> None:
     call = case("slice_scatter", F, floats(3, 2, 5), 1, 1, 3)
     assert op_names(call.check("iOS18")) == ["slice_update"]
-    assert op_names(call.check("iOS17")) == ["slice_by_size", "slice_by_size", "concat"]
+    assert op_names(call.check("iOS17")) == ["slice_by_index", "slice_by_index", "concat"]
     put = case("index_put", F, [None, torch.tensor([1, 2])], floats(2, 5), weights=("indices",))
     assert "scatter" not in op_names(put.check("iOS15"))
 

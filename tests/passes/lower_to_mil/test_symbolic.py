@@ -88,6 +88,64 @@ FORMS = {
         "%y = aten.slice.Tensor(%table) {dim=0, start=2, end=(S+2)} : bool[S,2]",
         "bool[S,2]",
     ),
+    "within the last": (
+        "%x: f32[B,S]",
+        "%y = aten.clamp.default(%x) {min=0.5, max=(S-1)} : f32[B,S]",
+        "f32[B,S]",
+    ),
+    "places within the last": (
+        "%x: i64[B,S]",
+        "%y = aten.clamp.default(%x) {max=(S-4)} : i64[B,S]",
+        "i64[B,S]",
+    ),
+    "expand beside an axis written in another way": (
+        "%x: f32[B,1,S,2]",
+        """%s = aten.slice.Tensor(%x) {dim=2, start=1} : f32[B,1,S-1,2]
+        %y = aten.expand.default(%s) {size=[(B), 3, (S-1), -1]} : f32[B,3,S-1,2]""",
+        "f32[B,3,S-1,2]",
+    ),
+    "write a fixed slice": (
+        "%x: f32[B,S,6], %p: f32[B,S,2]",
+        "%y = aten.slice_scatter.default(%x, %p) {dim=2, start=1, end=5, step=2} : f32[B,S,6]",
+        "f32[B,S,6]",
+    ),
+    "write a fixed place": (
+        "%x: bool[B,S,4], %p: bool[B,S]",
+        "%y = aten.select_scatter.default(%x, %p) {dim=2, index=-2} : bool[B,S,4]",
+        "bool[B,S,4]",
+    ),
+    "write all but the first": (
+        "%x: f32[B,S]",
+        """%p = aten.slice.Tensor(%x) {dim=1, start=0, end=-1} : f32[B,S-1]
+        %y = aten.slice_scatter.default(%x, %p) {dim=1, start=1, end=9223372036854775807} : f32[B,S]""",
+        "f32[B,S]",
+    ),
+    "write all but the last": (
+        "%x: i64[B,S]",
+        """%p = aten.slice.Tensor(%x) {dim=1, start=1} : i64[B,S-1]
+        %y = aten.slice_scatter.default(%x, %p) {dim=1, end=-1} : i64[B,S]""",
+        "i64[B,S]",
+    ),
+    "write the first two": (
+        "%x: f32[B,S], %p: f32[B,2]",
+        "%y = aten.slice_scatter.default(%x, %p) {dim=1, end=2} : f32[B,S]",
+        "f32[B,S]",
+    ),
+    "write the last two": (
+        "%x: f32[B,S], %p: f32[B,2]",
+        "%y = aten.slice_scatter.default(%x, %p) {dim=1, start=-2} : f32[B,S]",
+        "f32[B,S]",
+    ),
+    "write the second": (
+        "%x: f32[B,S,3], %p: f32[B,3]",
+        "%y = aten.select_scatter.default(%x, %p) {dim=1, index=1} : f32[B,S,3]",
+        "f32[B,S,3]",
+    ),
+    "write the last": (
+        "%x: f32[B,S], %p: f32[B]",
+        "%y = aten.select_scatter.default(%x, %p) {dim=1, index=-1} : f32[B,S]",
+        "f32[B,S]",
+    ),
     "all but the last": (
         "%x: f32[B,S]",
         "%y = aten.slice.Tensor(%x) {dim=1, start=0, end=(S-1)} : f32[B,S-1]",
@@ -173,7 +231,11 @@ FORMS = {
         "i64[S-1]",
     ),
     "a number that is a size": ("%x: f32[B,S]", "%y = aten.mul.Tensor(%x, (S+1)) : f32[B,S]", "f32[B,S]"),
-    "ones": ("%x: f32[B,S]", "%y = aten.full.default() {size=[(S), (B), 3], fill_value=2.5} : f32[S,B,3]", "f32[S,B,3]"),
+    "ones": (
+        "%x: f32[B,S]",
+        "%y = aten.full.default() {size=[(S), (B), 3], fill_value=2.5} : f32[S,B,3]",
+        "f32[S,B,3]",
+    ),
     "a causal triangle": (
         "%x: f32[B,S]",
         """%a = aten.full.default() {size=[(S), (S)], fill_value=1.0} : f32[S,S]
@@ -279,6 +341,16 @@ def test_a_size_that_no_input_has() -> None:
             "%y = aten.expand.default(%row) {size=[(B), -1]} : f32[B,4]",
             "f32[B,4]",
         )
+
+
+def test_a_slice_of_a_free_axis_whose_end_may_lie_anywhere() -> None:
+    for bounds in ("start=(S-2)", "start=0, end=3, step=2", "start=0, end=(S-1)"):
+        with pytest.raises(UnsupportedError, match=r"fixed sizes only|free size|bounds are symbolic"):
+            check(
+                "%x: f32[B,S], %p: f32[B,2]",
+                f"%y = aten.slice_scatter.default(%x, %p) {{dim=1, {bounds}}} : f32[B,S]",
+                "f32[B,S]",
+            )
 
 
 def test_sizes_are_computed_once() -> None:

@@ -203,6 +203,13 @@ def test_polar_and_complex() -> None:
     check(lambda a, b: aten.complex.default(a, b), size, floats(4))
 
 
+def test_a_tensor_written_over() -> None:
+    check(lambda z, w: aten.copy.default(z, aten.mul.Tensor(w, w)), X, floats(4, 2, seed=3))
+    check(lambda z, r: aten.mul.Tensor(aten.copy.default(z, r), z), X, REAL)
+    check(lambda r, z: aten.copy.default(r, aten.mul.Tensor(z, z)), REAL, X)
+    check(lambda z, n: aten.mul.Tensor(aten.copy.default(z, n), z), X, torch.arange(4))
+
+
 def test_memory_seen_as_another_dtype() -> None:
     check(lambda z: aten.view.dtype(aten.mul.Tensor(z, z), DType.F32), X)
     check(lambda x: aten.square.default(aten.view.dtype(x, DType.C64)), floats(3, 8))
