@@ -19,6 +19,7 @@ from torch.export import ExportedProgram
 
 from anec.errors import AnecError
 from anec.frontend import quantized
+from anec.frontend.branches import with_both_branches
 from anec.frontend.explain import explain, quiet
 from anec.frontend.export import WITHOUT_A_LOOK, without_a_look
 from anec.frontend.vmapped import without_vmap_levels
@@ -100,16 +101,18 @@ KEPT: Mapping[str, str] = MappingProxyType({name: why for why, names in _REASONS
 def decompose(program: ExportedProgram, *, keep: Collection[str] = KEPT.keys()) -> ExportedProgram:
     """Bring a program to functional core ATen ops and the composites in ``keep``.
 
-    In-place ops become functional, no_grad and autocast regions are inlined; tensors that are
-    written become buffers. A program that is in that form already passes through.
+    In-place ops become functional, no_grad and autocast regions are inlined, and so are the branches of
+    `torch.cond`; tensors that are written become buffers. A program that is in that form already passes through.
 
     Args:
         program: what torch.export gave, in any of its forms.
         keep: names of the aten ops that stay whole; names this torch does not have are skipped.
 
     Raises:
+        UnsupportedError: a branch gives a number.
         AnecError: torch cannot decompose the program.
     """
+    program = with_both_branches(program)
     kept, table = _table(frozenset(keep), quantized.is_exported())
     writes = harmless_writes(program.graph)
     if writes is not None and not any(

@@ -186,13 +186,13 @@ def _line_in(method: Callable[..., Any], text: str) -> str:
 
 
 def test_control_flow_ops() -> None:
-    class Cond(nn.Module):
+    class Loop(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.cond(x.sum() > 0, lambda y: y + 1, lambda y: y - 1, (x,))
+            return torch.while_loop(lambda a: a.sum() < 9, lambda a: (a + 1,), (x,))[0]
 
-    with pytest.raises(UnsupportedError, match="higher-order op 'cond'") as caught:
-        from_torch(Cond(), torch.ones(3))
-    assert str(caught.value.where).endswith(_line_in(Cond.forward, "torch.cond"))
+    with pytest.raises(UnsupportedError, match="higher-order op 'while_loop'") as caught:
+        from_torch(Loop(), torch.ones(3))
+    assert str(caught.value.where).endswith(_line_in(Loop.forward, "torch.while_loop"))
     assert "torch.where" in str(caught.value.hint)
 
 
