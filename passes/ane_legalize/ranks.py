@@ -50,17 +50,20 @@ def _operands(op: Op, rank: int) -> dict[str, Ints]:
 
 
 def _joint(shapes: Sequence[Ints], result: Ints, axes: int, limits: Limits) -> int:
-    """The first of two neighbours among ``axes`` that are one in every operand.
+    """The first of two neighbours among ``axes`` that are one in every operand; one of size 1 copies nothing.
 
     Raises:
         Reject: there are none, or they would be longer than the hardware has axes.
     """
+    found: int | None = None
     for axis in range(axes - 1):
         pair = slice(axis, axis + 2)
         alike = 1 in result[pair] or all(shape[pair] in (result[pair], (1, 1)) for shape in shapes)
         if alike and math.prod(result[pair]) <= held(4, axis, limits):
-            return axis
-    return reject("the operands stretch along different axes")
+            if 1 in result[pair]:
+                return axis
+            found = axis if found is None else found
+    return found if found is not None else reject("the operands stretch along different axes")
 
 
 def _joined(shape: Ints, axis: int) -> Ints:
