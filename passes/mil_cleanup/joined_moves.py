@@ -8,7 +8,7 @@
     %1 = mil.add(%a, %b)
     %y = mil.transpose(%1) {perm=[0, 2, 1]}
 
-It is the mirror image of ``moved_arithmetic.py``; either fires only where fewer bytes are written.
+It is the mirror image of ``moved_arithmetic.py``; either fires only where less is written.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Unmoved:
     Args:
         shape: in front of the moves.
         movement: the moves.
-        spared: the bytes that are no longer written for them.
+        spared: the elements that are no longer written for them.
         make: builds it.
     """
 
@@ -75,7 +75,7 @@ def move_behind_arithmetic(op: Op) -> Value:
         for right in others:
             if (left.shape, left.movement) == (right.shape, right.movement):
                 steps = planned(left.shape, left.movement, result.shape)
-                saved = left.spared + right.spared - copies(left.shape, steps, result.shape) * result.tensor.bytes
+                saved = left.spared + right.spared - copies(left.shape, steps, result.shape) * result.tensor.size
                 if saved > (best[0] if best is not None else 0):
                     best = saved, left, right
     if best is None:
@@ -91,7 +91,7 @@ def _unmoved(value: Value, depth: int) -> Iterator[Unmoved]:
     for chain in chains(value.op):
         movement = chain.movement()
         if movement is not None:
-            yield Unmoved(chain.root.shape, movement, chain.copies * value.tensor.bytes, partial(_itself, chain.root))
+            yield Unmoved(chain.root.shape, movement, chain.copies * value.tensor.size, partial(_itself, chain.root))
     if depth and is_arithmetic(value):
         op, given = value.op, value.op.arguments().items()
         full = [name for name, operand in given if isinstance(operand, Value) and operand.shape == value.shape]
@@ -116,7 +116,7 @@ def _through(op: Op, name: str, inner: Unmoved) -> Unmoved | None:
             made = moves.of_broadcast(given, op.results[0].shape)
             if made is None:
                 return None
-            spared -= made.bytes
+            spared -= made.elements
             others[other] = made.make
 
     def make() -> Value:

@@ -37,12 +37,12 @@ class Moved:
     """A tensor behind moves.
 
     Args:
-        bytes: how many more are written to make it than were written for it before.
+        elements: how many more are written to make it than were written for it before.
         root: builds what is moved.
         behind: moves it.
     """
 
-    bytes: int
+    elements: int
     root: Callable[[], Value]
     behind: Callable[[Value], Value] = lambda value: value
 
@@ -73,7 +73,7 @@ class Moves:
         if movement is None:
             return None
         # Constants are moved once and for all.
-        written = 0 if root.is_constant else root.tensor.bytes
+        written = 0 if root.is_constant else root.tensor.size
         times = copies(root.shape, planned(root.shape, movement, self.shape), self.shape)
         return Moved((times - spared) * written, lambda: root, lambda value: moved(value, movement, self.shape))
 
@@ -99,7 +99,7 @@ class Moves:
             return None
         first = next(at for at, size in enumerate(shape) if size != 1)
         times = 0 if given.is_constant else copies(own, planned(own, narrow, shape), shape)
-        return Moved(times * given.tensor.bytes, lambda: moved(reshaped(given, own), narrow, shape[first:]))
+        return Moved(times * given.tensor.size, lambda: moved(reshaped(given, own), narrow, shape[first:]))
 
 
 @rewrite(any_of(mil.transpose(x, rest), mil.reshape(x, rest)))
@@ -123,7 +123,7 @@ def move_before_arithmetic(op: Op) -> Value:
     if movement is None:
         reject("a view has axes that straddle those before")
     made = _through(chain.root, Moves(chain.steps, movement, op.results[0].shape), _DEEPEST)
-    if made is None or made.bytes >= chain.copies * chain.root.tensor.bytes:
+    if made is None or made.elements >= chain.copies * chain.root.tensor.size:
         reject("it takes as many copies")
     return made.make()
 
@@ -149,11 +149,11 @@ def _through(value: Value, moves: Moves, depth: int) -> Moved | None:
             if made is None:
                 return None
             found[name] = made
-    if len(found) == 1:
+    (name, only), *others = found.items()
+    if not others:
         # In front of the moves it may go into weights, and what takes the tensor apart stands behind them.
-        (name, only), *_ = found.items()
-        return Moved(only.bytes, lambda: rebuild(op, **{name: only.root()}), only.behind)
-    total = sum(operand.bytes for operand in found.values())
+        return Moved(only.elements, lambda: rebuild(op, **{name: only.root()}), only.behind)
+    total = sum(operand.elements for operand in found.values())
     return Moved(total, lambda: rebuild(op, **{name: operand.make() for name, operand in found.items()}))
 
 
@@ -166,7 +166,7 @@ def _operand(given: Value, seen: Sequence[int], moves: Moves, depth: int) -> Mov
         ways += [moves.of(chain.root, chain.steps, chain.copies) for chain in chains(given.op)]
     if depth and is_arithmetic(given):
         ways.append(_through(given, moves, depth))
-    return min((way for way in ways if way is not None), key=lambda way: way.bytes, default=None)
+    return min((way for way in ways if way is not None), key=lambda way: way.elements, default=None)
 
 
 RULES: list[Rule] = [move_before_arithmetic]

@@ -36,6 +36,7 @@ PROGRAMS: dict[str, Callable[[Maker], Value]] = {
     "A26": lambda m: m.conv(m.x("f16[1,3,70,70]"), "f16[8,3,7,7]", strides=[7, 7]),
     "A28": lambda m: m.conv(m.x("f16[1,8,64,64]"), "f16[8,8,3,3]", dilations=[1, 20]),
     "B24": lambda m: mil.matmul(m.x("f16[1,2,3,8,8]"), m.x("f16[1,2,3,8,8]")),
+    "F01": lambda m: mil.upsample_nearest_neighbor(m.x("f16[1,4,8,8]"), scale_factor_height=4, scale_factor_width=2),
 }
 
 
