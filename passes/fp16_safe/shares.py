@@ -31,15 +31,17 @@ _LEAST = 2.0**-13
 
 
 def _share(below: Pattern) -> Pattern:
-    inverse = mil.real_div(constant("factor"), below)
+    reciprocal = mil.real_div(constant("factor"), below)
     # torch takes 2 / x for a reciprocal times 2.
-    inverse = any_of(inverse, mil.mul(inverse, constant("times")))
+    inverse = any_of(reciprocal.named("inverse"), mil.mul(reciprocal, constant("times")).named("inverse"))
     total = mil.reduce_sum(inverse, axes=axes, keep_dims=keep)
     return mil.real_div(inverse, any_of(total, mil.expand_dims(total, rest)))
 
 
 @rewrite(any_of(_share(square_of(distance)), _share(distance)), domain={"distance": (2.0**-12, 2.0**12)})
-def inverse_distances(op: Op, distance: Value, axes: Axes, factor: Value, times: Value | None) -> Value:
+def inverse_distances(
+    op: Op, distance: Value, axes: Axes, inverse: Value, factor: Value, times: Value | None
+) -> Value:
     """Inverse distances, or their squares, over their sum: the nearest is a 1 before that.
 
     %1 = mil.maximum(%d, 1e-10)
@@ -57,10 +59,10 @@ def inverse_distances(op: Op, distance: Value, axes: Axes, factor: Value, times:
     %6 = mil.reduce_sum(%5) {axes=[1], keep_dims=true}
     %y = mil.real_div(%5, %6)
     """
-    inverse = maker(op.operand("x"))
-    if inverse is not None and inverse.defn is mil.mul:
-        inverse = next(made for made in map(maker, inverse.operands) if made is not None and made.defn is mil.real_div)
-    power = 1 if inverse is not None and inverse.operand("y") is distance else 2
+    made = maker(inverse)
+    if made is not None and made.defn is mil.mul:
+        made = next(found for found in map(maker, made.operands) if found is not None and found.defn is mil.real_div)
+    power = 1 if made is not None and made.operand("y") is distance else 2
     guard = _guard(distance)
     if not 0 < guard**power < _LEAST:
         reject("no tiny number keeps the distance away from 0")
@@ -68,7 +70,7 @@ def inverse_distances(op: Op, distance: Value, axes: Axes, factor: Value, times:
         reject("the factor is not known, or 0")
     over = positive(axes, distance.rank)
     summed = op.value("y").tensor.shape
-    if summed != tuple(1 if axis in over else size for axis, size in enumerate(distance.shape)):
+    if summed != tuple(1 if axis in over else size for axis, size in enumerate(distance.tensor.shape)):
         reject("the sum stands along other axes")
     nearest = mil.reduce_min(mil.abs(distance), axes=over, keep_dims=True)
     share = mil.real_div(nearest, distance)

@@ -245,6 +245,13 @@ MISSES = {
   %v3 = mil.reduce_sum(%v2) {axes=[1], keep_dims=true} : f32[2,1]
   %y = mil.real_div(%v2, %v3) : f32[2,8]
 """,
+    "inverse distances over the sum of half of them": """
+  %v1 = mil.add(%x, 1e-08) : f32[2,8]
+  %v2 = mil.real_div(1.0, %v1) : f32[2,8]
+  %v3 = mil.mul(%v2, 2.0) : f32[2,8]
+  %v4 = mil.reduce_sum(%v2) {axes=[1], keep_dims=true} : f32[2,1]
+  %y = mil.real_div(%v3, %v4) : f32[2,8]
+""",
     "the factors below are no lengths": """
   %v1 = mil.mul(%x, %z) : f32[2,8]
   %y = mil.real_div(%z, %v1) : f32[2,8]
@@ -259,6 +266,25 @@ def test_near_misses(body: str) -> None:
     before = golden.text_of(module)
     run_pass(module, Fp16Safe())
     assert golden.text_of(module) == before
+
+
+def test_inverse_distances_of_free_size() -> None:
+    text = """anec 1
+module target=iOS18
+dim n in 2..64
+
+func main(%x: f32[2,n]) -> (%y: f32[2,n]) {
+  %v1 = mil.add(%x, 1e-08) : f32[2,n]
+  %v2 = mil.real_div(1.0, %v1) : f32[2,n]
+  %v3 = mil.reduce_sum(%v2) {axes=[1], keep_dims=true} : f32[2,1]
+  %y = mil.real_div(%v2, %v3) : f32[2,n]
+  return %y
+}
+"""
+    module, inputs = golden.read(text), {"x": torch.rand(2, 5) + 0.1}
+    before = evaluate(module, inputs, precision=DOUBLE)
+    assert run_pass(module, Fp16Safe()).fired == {"inverse_distances": 1}
+    assert_same_numbers(before, evaluate(module, inputs, precision=DOUBLE), rtol=1e-10)
 
 
 @pytest.mark.parametrize("by_reciprocal", [False, True])
