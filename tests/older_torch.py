@@ -52,6 +52,7 @@ _REASONS = {
     "test_groups_along_the_summed_axis_are_refused": "it has no aten._grouped_mm",
     "test_sizes_that_coincide_in_the_example_only": "its trace takes a slice that cuts nothing in the example for none",
     "test_weights_packed_for_torchs_kernels_": "its quantization is not deprecated yet",
+    "test_torchscript_is_refused": "its export traces through a scripted submodule",
     "test_a_derivative_along_a_direction_is_traced": "its export stops at a derivative",
     "test_same_numbers[dropout_is_an_alias]": "its decompositions forget that dropout returns its input",
 }
