@@ -52,7 +52,10 @@ def slice_(op: Op) -> Value:
         return x
     if isinstance(begin, Expr) or isinstance(stop, Expr):
         return _symbolic_slice(x, at, begin, step, wanted)
-    return sliced(x, at, begin, stop, step)
+    found = sliced(x, at, begin, stop, step)
+    if found.tensor.shape[at] != wanted:
+        reject(f"of the smallest sizes that {size} may be it takes fewer entries: declare a larger lower bound")
+    return found
 
 
 def _bound(given: Attr, size: Dim) -> Dim | None:

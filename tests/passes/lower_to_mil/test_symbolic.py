@@ -353,6 +353,15 @@ def test_a_slice_of_a_free_axis_whose_end_may_lie_anywhere() -> None:
             )
 
 
+def test_a_slice_from_the_end_that_small_sizes_do_not_hold() -> None:
+    with pytest.raises(UnsupportedError, match="declare a larger lower bound"):
+        check(
+            "%x: f32[B,S]",
+            "%y = aten.slice.Tensor(%x) {dim=1, start=-9} : f32[B,max(0, S-max(0, S-9))]",
+            "f32[B,max(0, S-max(0, S-9))]",
+        )
+
+
 def test_sizes_are_computed_once() -> None:
     assert check(*FORMS["positions"]) == ["shape", "slice_by_index", "add", "squeeze", "range_1d", "mul", "add"]
     assert check(*FORMS["resize bilinear"], target="iOS17")[-1] == "resize"
