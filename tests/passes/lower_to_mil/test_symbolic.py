@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
+import anec
 from anec.dialects import registry
 from anec.errors import UnsupportedError
 from anec.ir.graph import Module
