@@ -285,3 +285,14 @@ def test_the_hint_of_a_tied_size_names_it() -> None:
     with pytest.raises(AnecError, match="fixes axis 0") as caught:
         anec.compile(Sum(), (torch.ones(3, 2), torch.ones(3, 2)), shapes={"a": "2..4x2"})
     assert "give both one name: N:2..4" in (caught.value.hint or "")
+
+
+def test_a_slice_from_the_end_that_the_smallest_sizes_do_not_hold() -> None:
+    class Last(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x[:, -2:] * 2
+
+    with pytest.raises(AnecError) as caught:
+        anec.compile(Last(), (torch.ones(2, 6),), shapes={"x": "2x1..9"})
+    assert "differ at x_dim1=1: declare narrower bounds" in str(caught.value.hint)
+    anec.compile(Last(), (torch.ones(2, 6),), shapes={"x": "2x2..9"}, check="numerics")

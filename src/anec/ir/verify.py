@@ -194,15 +194,26 @@ def agree(inferred: Type, recorded: Type, bounds: Mapping[str, Bounds]) -> bool:
 
 def same_size(left: Dim, right: Dim, bounds: Mapping[str, Bounds]) -> bool:
     """Equal for sizes all over the symbols' bounds: two spellings of one dimension may have two normal forms."""
-    symbols = sorted({name for dim in (left, right) if isinstance(dim, Expr) for name in dim.symbols()})
+    symbols = _symbols(left, right)
     if left == right or not symbols:
         return left == right
-    if not all(name in bounds for name in symbols):
-        return False
-    try:
-        return all(evaluate(left, sizes) == evaluate(right, sizes) for sizes in _samples(symbols, bounds))
-    except AnecError:
-        return False
+    return all(name in bounds for name in symbols) and sizes_apart(left, right, bounds) is None
+
+
+def sizes_apart(left: Dim, right: Dim, bounds: Mapping[str, Bounds]) -> dict[str, int] | None:
+    """Sizes of the symbols at which two dimensions differ, or one has no value; None where none was found."""
+    symbols = _symbols(left, right)
+    for sizes in _samples(symbols, bounds) if all(name in bounds for name in symbols) else ():
+        try:
+            if evaluate(left, sizes) != evaluate(right, sizes):
+                return sizes
+        except AnecError:
+            return sizes
+    return None
+
+
+def _symbols(*dims: Dim) -> list[str]:
+    return sorted({name for dim in dims if isinstance(dim, Expr) for name in dim.symbols()})
 
 
 def _samples(symbols: list[str], bounds: Mapping[str, Bounds]) -> Iterator[dict[str, int]]:

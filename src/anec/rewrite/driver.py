@@ -6,16 +6,17 @@ import functools
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from anec.errors import AnecError, UnsupportedError, nearest
 from anec.ir.build import Builder, assuming
+from anec.ir.dims import Bounds
 from anec.ir.graph import Graph, Module, Op, Value
 from anec.ir.opdef import Effect
 from anec.ir.printer import print_op, window
-from anec.ir.types import narrowed
-from anec.ir.verify import agree
+from anec.ir.types import TensorType, Type, narrowed
+from anec.ir.verify import agree, sizes_apart
 from anec.rewrite.match import Match, Miss
 from anec.rewrite.pattern import depth
 from anec.rewrite.records import Rewrite, RewriteRecord, Statistics
@@ -243,6 +244,7 @@ class _Run:
                     f"the rule {rule.name} replaced %{before.name}: {before.type} by {after.type}",
                     where=root.origin.place,
                     window=window(root),
+                    hint=_narrower(before.type, after.type, self.rewriter.module.dims),
                 )
 
     def rename(self, rewrite: Rewrite) -> None:
@@ -336,6 +338,18 @@ def _failure(rule: Rule, root: Op, error: Exception, shown: str) -> AnecError:
         rule=rule.name,
         hint=f"raised at {at}",
     )
+
+
+def _narrower(before: Type, after: Type, bounds: Mapping[str, Bounds]) -> str | None:
+    """What to do where two types are the same but for some sizes."""
+    if not isinstance(before, TensorType) or not isinstance(after, TensorType) or before.rank != after.rank:
+        return None
+    for left, right in zip(before.shape, after.shape, strict=True):
+        sizes = sizes_apart(left, right, bounds)
+        if sizes:
+            there = ", ".join(f"{name}={size}" for name, size in sizes.items())
+            return f"they differ at {there}: declare narrower bounds, or make the size static"
+    return None
 
 
 def _as_values(replacement: Replacement) -> tuple[Value, ...]:
