@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch.export import ExportedProgram
+from torch.export.graph_signature import ExportGraphSignature, InputKind, InputSpec, TensorArgument
 from torch.fx import GraphModule, Node
 from torch.fx.node import Argument, map_arg
 
@@ -36,8 +37,9 @@ def with_both_branches(program: ExportedProgram) -> ExportedProgram:
     # A branch may have branches.
     while (node := next(_conditions(module), None)) is not None:
         _compute_both(module, node)
+    signature, constants = _with_constants(module, program)
     module.recompile()
-    return program._update(module, program.graph_signature)
+    return program._update(module, signature, constants=constants)
 
 
 def _conditions(module: GraphModule) -> Iterator[Node]:
@@ -53,7 +55,13 @@ def _compute_both(module: GraphModule, node: Node) -> None:
     assert isinstance(yes, Node)
     assert isinstance(no, Node)
     assert isinstance(operands, (tuple, list))
+    assert isinstance(condition, Node)
     with module.graph.inserting_before(node):
+        if condition.meta["val"].dim():
+            # One element of any rank, which the results need not have.
+            seen = condition.meta["val"].view(())
+            condition = module.graph.call_function(torch.ops.aten.view.default, (condition, []))
+            condition.meta["val"] = seen
         chosen, other = (_inlined(module, branch, operands, node) for branch in (yes, no))
     for user in list(node.users):
         # It keeps its name, which the signature may know it by.
@@ -91,6 +99,31 @@ def _inlined(module: GraphModule, branch: Node, operands: Sequence[Argument], ca
         made.meta |= {key: call.meta[key] for key in _PLACE if key in call.meta}
         values[node] = made
     raise AssertionError("a graph without output")
+
+
+def _with_constants(
+    module: GraphModule, program: ExportedProgram
+) -> tuple[ExportGraphSignature, dict[str, torch.Tensor]]:
+    """The signature and the constants with the tensors that branches hold, as those of a program have to be."""
+    specs, constants = list(program.graph_signature.input_specs), dict(program.constants)
+    stored = (InputKind.PARAMETER, InputKind.BUFFER)
+    place = next((number for number, spec in enumerate(specs) if spec.kind not in stored), len(specs))
+    first = list(module.graph.nodes)[place]
+    lifted = dict[str, Node]()
+    for node in module.graph.find_nodes(op="get_attr"):
+        name = str(node.target)
+        if not isinstance(tensor := getattr(module, name), torch.Tensor):
+            continue
+        if name not in lifted:
+            with module.graph.inserting_before(first):
+                lifted[name] = module.graph.placeholder(f"c_{name}")
+            lifted[name].meta = dict(node.meta)
+            argument = TensorArgument(name=lifted[name].name)
+            specs.insert(place + len(lifted) - 1, InputSpec(InputKind.CONSTANT_TENSOR, argument, name))
+            constants[name] = tensor
+        node.replace_all_uses_with(lifted[name])
+        module.graph.erase_node(node)
+    return ExportGraphSignature(specs, list(program.graph_signature.output_specs)), constants
 
 
 __all__ = ["with_both_branches"]

@@ -39,7 +39,7 @@ def nearest_in_doublings(op: Op, opts: AneLegalize, x: Value) -> Value:
 def _doublings(factor: object) -> int:
     """How often 2 makes the factor."""
     count = int(factor).bit_length() - 1 if isinstance(factor, (int, float)) else 0
-    return count if factor == 2**count else reject(f"{factor} is no power of 2")
+    return count if count >= 0 and factor == 2**count else reject(f"{factor} is no power of 2")
 
 
 RULES: list[Rule] = [nearest_in_doublings]

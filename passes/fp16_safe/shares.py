@@ -39,9 +39,7 @@ def _share(below: Pattern) -> Pattern:
 
 
 @rewrite(any_of(_share(square_of(distance)), _share(distance)), domain={"distance": (2.0**-12, 2.0**12)})
-def inverse_distances(
-    op: Op, distance: Value, axes: Axes, inverse: Value, factor: Value, times: Value | None
-) -> Value:
+def inverse_distances(op: Op, distance: Value, axes: Axes, inverse: Value, factor: Value, times: Value | None) -> Value:
     """Inverse distances, or their squares, over their sum: the nearest is a 1 before that.
 
     %1 = mil.maximum(%d, 1e-10)

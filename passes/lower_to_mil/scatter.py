@@ -168,7 +168,7 @@ def _computed_start(op: Op, merged: Merged, ctx: Context) -> Value | None:
     """Where the slice starts that computed indices are; one that crosses the end from below 0 is none."""
     if ctx.module.opset < FIRST_WITH_SLICE_UPDATE or not merged.x.tensor.is_static:
         return None
-    if merged.index.tensor.size == 1:
+    if all(size == 1 for size in merged.index.tensor.shape):
         return run_start(merged.index, ctx)
     given = [operand for operand in op.variadic("indices") if isinstance(operand, Value)]
     return run_start(given[0], ctx) if len(given) == 1 and ctx.facts.range(given[0]).nonnegative else None

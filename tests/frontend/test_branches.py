@@ -43,7 +43,21 @@ class Nested(nn.Module):
         return torch.cond((x > y).any(), inner, lambda a: a - y, (x,)) * 2
 
 
-@pytest.mark.parametrize("model", [Gate, Nested])
+class Holding(nn.Module):
+    """Constants made in branches, one within another, that two calls share; conditions of one element."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        def inner(a: torch.Tensor) -> torch.Tensor:
+            return torch.cond((a > 2)[:1, :1], lambda b: (b * torch.tensor([7.0, 8.0, 9.0])).sum(), torch.mean, (a,))
+
+        def other(a: torch.Tensor) -> torch.Tensor:
+            return a[0].amax() + torch.tensor(2.5)
+
+        first = torch.cond((x > 0).any(0, keepdim=True)[:, :1], inner, other, (x,))
+        return torch.cond((y > 5)[0, :1], inner, other, (y,)) + first * torch.tensor([0.5, 2.0])
+
+
+@pytest.mark.parametrize("model", [Gate, Nested, Holding])
 def test_branches_agree_with_eager(model: Callable[[], nn.Module]) -> None:
     torch.manual_seed(1)
     net = model().eval()

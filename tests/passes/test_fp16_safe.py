@@ -271,7 +271,7 @@ def test_near_misses(body: str) -> None:
 def test_inverse_distances_of_free_size() -> None:
     text = """anec 1
 module target=iOS18
-dims n: 2..64
+dims n in 2..64
 
 func main(%x: f32[2,n]) -> (%y: f32[2,n]) {
   %v1 = mil.add(%x, 1e-08) : f32[2,n]

@@ -304,6 +304,12 @@ FORMS = {
             ("nearest-exact", ""),
         )
     },
+    "writes at a free number of places": (
+        "%x: f32[70,3], %p: f32[S,3]",
+        """%i = aten.arange.start_step() {start=3, end=(S+3), step=1, dtype=i64} : i64[S]
+        %y = aten.index_put.default(%x, [%i], %p) : f32[70,3]""",
+        "f32[70,3]",
+    ),
     "resize by a fraction": (
         "%x: f32[B,2,S]",
         '%y = nn.interpolate(%x) {size=[(3*S//2)], mode="linear", scales=[1.5]} : f32[B,2,3*S//2]',
