@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
-from anec.errors import AnecError
+from anec.errors import AnecError, UnsupportedError
 from anec.frontend.bind import BoundCall, bind_call
 from anec.frontend.blame import blame
 from anec.frontend.calls import Lifted
@@ -121,9 +121,17 @@ def from_torch(
 
 
 def _decided_by_constants(attempt: Callable[..., Lifted]) -> Lifted | None:
-    """The program when all values the code asks for follow from constants; None when some follow from inputs."""
+    """The program when all values the code asks for follow from constants; None when some follow from inputs.
+
+    Raises:
+        UnsupportedError: they do, and something else has no place in the IR.
+    """
     try:
         return attempt(concrete=True)
+    except UnsupportedError as error:
+        if UNBOUND in (error.hint or ""):
+            return None
+        raise
     except AnecError:
         return None
 

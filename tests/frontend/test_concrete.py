@@ -12,6 +12,7 @@ from torch import nn
 from torch.export import Dim
 
 import anec
+from anec.errors import UnsupportedError
 from anec.frontend import Constants, Lifted, from_torch
 from anec.ir.graph import Module
 
@@ -355,3 +356,20 @@ def test_what_no_constant_decides_in_an_exported_program_is_refused(code: Callab
     program = torch.export.export(Pieces(code), (torch.randn(5, 2),))
     with pytest.raises(anec.AnecError, match="computed mask|rand"):
         anec.compile(program, precision="fp32")
+
+
+def test_what_fails_behind_a_decided_branch_is_told() -> None:
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("flag", torch.tensor([1.0]))
+            self.register_buffer("total", torch.ones(2))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if self.flag > 0:
+                x = x * 2
+            self.total.add_(x)
+            return self.total * 1
+
+    with pytest.raises(UnsupportedError, match="'total' does not start at zeros"):
+        from_torch(Counting().eval(), torch.ones(2))
