@@ -21,7 +21,7 @@ from math import prod
 from anec.dialects import mil
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import LayoutKind
-from anec.passes.common import only_use, rebuild, varying
+from anec.passes.common import dims, only_use, rebuild, varying
 from anec.passes.lower_to_mil.movement import moved, reshaped
 from anec.passes.lower_to_mil.permutation import Movement, copies, planned
 from anec.passes.mil_cleanup.moves import chains, in_order
@@ -129,13 +129,16 @@ def move_before_arithmetic(op: Op) -> Value:
 
 
 def is_arithmetic(value: Value) -> bool:
-    """Whether an elementwise op with operands of static sizes gives it, for one user."""
+    """Whether an elementwise op of numbers and tensors of static sizes gives it, for one user."""
     op = value.op
     if op is None or op.defn.layout.kind is not LayoutKind.ELEMENTWISE or not only_use(value):
         return False
     given = op.arguments().values()
     return value.tensor.is_static and all(
-        operand.tensor.is_static if isinstance(operand, Value) else not isinstance(operand, tuple) for operand in given
+        operand.tensor.is_static
+        if isinstance(operand, Value)
+        else not isinstance(operand, (tuple, list)) and not dims(operand)
+        for operand in given
     )
 
 

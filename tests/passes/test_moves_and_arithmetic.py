@@ -55,7 +55,8 @@ def programs(draw: st.DrawFn) -> Module:
                 values.append(draw(st.sampled_from(UNARY))(x))
             else:
                 others = [value for value in (*values, *narrow) if value is not x and fits(value, x)]
-                y: Value | float = draw(st.sampled_from(others)) if others else 0.5
+                row = [0.5 + place for place in range(x.shape[-1])]
+                y: object = draw(st.sampled_from([*others, 0.5, row]))
                 values.append(draw(st.sampled_from(BINARY))(*((x, y) if draw(st.booleans()) else (y, x))))
         results = [mil.identity(value) for value in dict.fromkeys((values[-1], draw(st.sampled_from(values[2:]))))]
     graph.outputs = results
