@@ -245,3 +245,9 @@ def dims(operand: Operand) -> tuple[Dim, ...]:
         found.append(len(at))
         at = at[0] if at else None
     return tuple(found)
+
+
+def has_rows(op: Op) -> bool:
+    """Whether an operand is a list of tensors, or numbers that lie along axes: they do not move with the others."""
+    given = op.arguments().values()
+    return any(isinstance(one, (tuple, list)) or (isinstance(one, Literal) and bool(dims(one))) for one in given)

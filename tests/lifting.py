@@ -21,6 +21,17 @@ def outputs_of(found: Lifted) -> list[str]:
     return [port.name for port in found.module.main.signature.outputs]
 
 
+class Call(nn.Module):
+    """A function as a model."""
+
+    def __init__(self, function: Callable[[torch.Tensor], Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.function(x)
+
+
 class Returns(nn.Module):
     def __init__(self, function: Callable[[torch.Tensor], Any]) -> None:
         super().__init__()

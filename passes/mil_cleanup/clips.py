@@ -18,7 +18,6 @@ from anec.rewrite import Rule, any_of, reject, rest, rewrite, var
 
 x = tensor("x")
 Interval = tuple[float, float]
-_BOUNDS = frozenset({"mil.relu", "mil.relu6", "mil.clip", "mil.maximum", "mil.minimum"})
 
 
 def _bounds(inner: Pattern, bound: str) -> list[Pattern]:
@@ -97,20 +96,19 @@ def tidy_bound(op: Op, x: Value) -> Value:
     return bound(x, low, high)
 
 
-@rewrite(any_of(*(outer for inner in _bounds(x, "first") for outer in _bounds(inner, "second"))))
-def merge_bounds(op: Op, x: Value) -> Value:
+@rewrite(any_of(*(outer for inner in _bounds(x, "first") for outer in _bounds(inner.named("bounded"), "second"))))
+def merge_bounds(op: Op, x: Value, bounded: Value) -> Value:
     """Bounding twice is bounding once.
 
     %1 = mil.relu(%x)
     %y = mil.clip(%1) {alpha=-1.0, beta=4.0}     ->     %y = mil.clip(%x) {alpha=0.0, beta=4.0}
     """
-    # Where both operands are tensors, what is beside the bounded one may be computed of the same.
-    inner = next(v.op for v in op.inputs if v.op is not None and v.op.name in _BOUNDS and x in v.op.inputs)
-    if not x.tensor.dtype.is_float or not x.type == inner.result.type == op.result.type:
+    assert bounded.op is not None
+    if not x.tensor.dtype.is_float or not x.type == bounded.type == op.result.type:
         reject("whole numbers have no clip")
-    if not only_use(inner.result):
+    if not only_use(bounded):
         reject("the inner result has other users")
-    first, second = interval(inner, x), interval(op, inner.result)
+    first, second = interval(bounded.op, x), interval(op, bounded)
     if first[0] > first[1] or second[0] > second[1]:
         reject("an interval is empty")
     low, high = (min(max(end, second[0]), second[1]) for end in first)

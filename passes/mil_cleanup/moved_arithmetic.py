@@ -21,7 +21,7 @@ from math import prod
 from anec.dialects import mil
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import LayoutKind
-from anec.passes.common import dims, only_use, rebuild, varying
+from anec.passes.common import has_rows, only_use, rebuild, varying
 from anec.passes.lower_to_mil.movement import moved, reshaped
 from anec.passes.lower_to_mil.permutation import Movement, copies, planned
 from anec.passes.mil_cleanup.moves import chains, in_order
@@ -133,13 +133,7 @@ def is_arithmetic(value: Value) -> bool:
     op = value.op
     if op is None or op.defn.layout.kind is not LayoutKind.ELEMENTWISE or not only_use(value):
         return False
-    given = op.arguments().values()
-    return value.tensor.is_static and all(
-        operand.tensor.is_static
-        if isinstance(operand, Value)
-        else not isinstance(operand, (tuple, list)) and not dims(operand)
-        for operand in given
-    )
+    return not has_rows(op) and all(operand.tensor.is_static for operand in (value, *op.inputs))
 
 
 def _through(value: Value, moves: Moves, depth: int) -> Moved | None:

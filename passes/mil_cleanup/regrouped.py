@@ -16,10 +16,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from math import prod
 
-from anec.ir.attrs import Literal
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import LayoutKind, Pattern
-from anec.passes.common import VIEWS, dims, only_use, rebuild, varying
+from anec.passes.common import VIEWS, has_rows, only_use, rebuild, varying
 from anec.passes.mil_cleanup.reshapes import reshape_to
 from anec.rewrite import Rule, any_of, reject, rest, rewrite
 
@@ -73,10 +72,7 @@ def _full(value: Value) -> str | None:
     op = value.op
     if op is None or op.defn.layout.kind is not LayoutKind.ELEMENTWISE or not only_use(value):
         return None
-    if not value.tensor.is_static or any(
-        isinstance(given, (tuple, list)) or (isinstance(given, Literal) and dims(given))
-        for given in op.arguments().values()
-    ):
+    if not value.tensor.is_static or has_rows(op):
         return None
     found = [
         name

@@ -25,10 +25,9 @@ from dataclasses import dataclass
 from math import prod
 
 from anec.dialects import mil
-from anec.ir.attrs import Literal
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import LayoutKind
-from anec.passes.common import dims, ints, known, only_use, rebuild, varying
+from anec.passes.common import has_rows, ints, known, only_use, rebuild, varying
 from anec.passes.lower_to_mil.movement import moved
 from anec.passes.lower_to_mil.permutation import MAX_RANK, Movement, blocks_of, copies, planned, real
 from anec.passes.mil_cleanup.moves import chains
@@ -187,11 +186,8 @@ def _parts_of(value: Value) -> list[Value]:
         wide = reps is not None and x.tensor.is_static and x.rank == value.rank
         repeated = zip(x.tensor.shape, value.tensor.shape, strict=True) if wide else ()
         return [x] if wide and all(own in (1, size) for own, size in repeated) else []
-    if op.defn.layout.kind is not LayoutKind.ELEMENTWISE:
+    if op.defn.layout.kind is not LayoutKind.ELEMENTWISE or has_rows(op):
         return []
-    for given in op.arguments().values():
-        if isinstance(given, (tuple, list)) or (isinstance(given, Literal) and dims(given)):
-            return []
     found = [operand for operand in op.inputs if operand.rank]
     return found if all(operand.tensor.is_static for operand in found) else []
 

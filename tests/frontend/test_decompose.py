@@ -13,17 +13,7 @@ from torch import nn
 import anec
 from anec.errors import AnecError
 from anec.frontend import KEPT, Lifted, decompose, export, lift
-
-Lift = Callable[..., Lifted]
-
-
-class Call(nn.Module):
-    def __init__(self, function: Callable[[torch.Tensor], Any]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: torch.Tensor) -> Any:
-        return self.function(x)
+from lifting import Call, Lift
 
 
 def roots(found: Lifted) -> list[str]:

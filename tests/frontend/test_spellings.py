@@ -8,22 +8,12 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 
-from anec.frontend import Lifted, decompose, export, lift
+from anec.frontend import decompose, export, lift
 from anec.reference.evaluate import evaluate
+from lifting import Call, Lift
 
-Lift = Callable[..., Lifted]
 IMAGE = (2, 4, 6, 9)
-
-
-class Call(nn.Module):
-    def __init__(self, function: Callable[[torch.Tensor], Any]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: torch.Tensor) -> Any:
-        return self.function(x)
 
 
 SPELLINGS: list[Callable[[torch.Tensor], Any]] = [

@@ -6,26 +6,13 @@ Asserts stay as they are written: PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from anec.errors import AnecError, UnsupportedError
-from anec.frontend import Lifted
 from anec.reference.evaluate import evaluate
-
-Lift = Callable[..., Lifted]
-
-
-class Call(nn.Module):
-    def __init__(self, function: Callable[[torch.Tensor], Any]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: torch.Tensor) -> Any:
-        return self.function(x)
+from lifting import Call, Lift
 
 
 def agrees(lifted: Lift, function: Callable[[torch.Tensor], torch.Tensor]) -> list[str]:
