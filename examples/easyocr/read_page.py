@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,8 +21,10 @@ import torch
 
 import anec
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 import models
+from reading import compare, compile_missing
 
 PAGE = Path(skimage.__file__).parent / "data" / "page.png"
 # What a black pixel is behind EasyOCR's normalisation (ImageNet's mean and deviation).
@@ -32,18 +33,9 @@ Network = Callable[[torch.Tensor], torch.Tensor]
 
 
 def compile_packages(folder: Path, precision: str) -> dict[str, anec.CompiledModel]:
-    """Compile what is missing in ``folder`` and load all packages from disk."""
-    folder.mkdir(parents=True, exist_ok=True)
-    loaded = {}
-    for name in ("detector", *(f"recognizer_{width}" for width in models.WIDTHS)):
-        path = folder / f"{name}-{precision}.mlpackage"
-        if not path.exists():
-            start = time.perf_counter()
-            source = f"{Path(models.__file__)}:{name}"
-            anec.compile(source, passes="default,ane", precision=precision).save(path)
-            print(f"compiled {path.name} in {time.perf_counter() - start:.1f} s", flush=True)
-        loaded[name] = anec.load(path)
-    return loaded
+    """The detector and the recognisers, compiled where ``folder`` lacks them."""
+    names = ("detector", *(f"recognizer_{width}" for width in models.WIDTHS))
+    return compile_missing(names, models.__file__, folder, precision)
 
 
 class Detector(torch.nn.Module):
@@ -109,19 +101,6 @@ def with_packages(packages: dict[str, anec.CompiledModel], image: np.ndarray | s
     """Read with the compiled networks."""
     widths = {width: run_package(packages[f"recognizer_{width}"]) for width in models.WIDTHS}
     return read(Detector(run_package(packages["detector"])), Recognizer(widths), image)
-
-
-def compare(expected: list[tuple], found: list[tuple]) -> str:
-    """What differs: texts, the number of boxes, corners by more than two pixels; else nothing."""
-    if len(expected) != len(found):
-        return f"{len(found)} boxes instead of {len(expected)}"
-    for (box, text, _), (other_box, other_text, _) in zip(expected, found, strict=True):
-        if text != other_text:
-            return f"{other_text!r} instead of {text!r}"
-        distance = np.abs(np.array(box, float) - np.array(other_box, float)).max()
-        if distance > 2:
-            return f"a corner of {text!r} is off by {distance:.1f} pixels"
-    return ""
 
 
 def main() -> int:

@@ -164,10 +164,15 @@ def batch_norm(
     return F.batch_norm(x, mean, variance, scale, bias, eps=epsilon)
 
 
+def _sides(x: torch.Tensor, pads: Any) -> tuple[list[int], list[int]]:
+    """A padding in front of each space axis, and behind it."""
+    sizes = _ints(pads) if pads is not None else [0] * (2 * (x.dim() - 2))
+    return sizes[: len(sizes) // 2], sizes[len(sizes) // 2 :]
+
+
 def _padded(x: torch.Tensor, pads: Any, value: float = 0.0) -> tuple[torch.Tensor, list[int]]:
     """What a symmetric padding leaves for PyTorch's own argument; other paddings are made in front."""
-    sizes = _ints(pads) if pads is not None else [0] * (2 * (x.dim() - 2))
-    before, after = sizes[: len(sizes) // 2], sizes[len(sizes) // 2 :]
+    before, after = _sides(x, pads)
     if before == after:
         return x, before
     around = [size for pair in reversed(list(zip(before, after, strict=True))) for size in pair]
@@ -208,10 +213,9 @@ def conv_transpose(
     output_padding: Any = (0,),
     **_: Any,
 ) -> torch.Tensor:
-    sizes = _ints(pads) if pads is not None else [0] * (2 * (x.dim() - 2))
-    padding = sizes[: len(sizes) // 2]
-    if padding != sizes[len(sizes) // 2 :]:
-        raise ValueError(f"a transposed convolution is cropped by {sizes}")
+    padding, behind = _sides(x, pads)
+    if padding != behind:
+        raise ValueError(f"a transposed convolution is cropped by {padding} and {behind}")
     function = _TRANSPOSED[x.dim() - 2]
     return function(x, weight, bias, _ints(strides), padding, _ints(output_padding), group, _ints(dilations))
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,29 +20,21 @@ import skimage
 
 import anec
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 import networks
+from reading import Line, compare, compile_missing
 
 PAGE = Path(skimage.__file__).parent / "data" / "page.png"
 NAMES = ("detector", "classifier", *(f"recognizer_{width}" for width in networks.WIDTHS))
 Network = Callable[[np.ndarray], np.ndarray]
 Networks = dict[str, Network]
-Line = tuple[np.ndarray, str, float]
 
 
 def compile_packages(folder: Path, precision: str) -> Networks:
-    """Compile what is missing in ``folder`` and load all packages from disk."""
-    folder.mkdir(parents=True, exist_ok=True)
-    packages = {}
-    for name in NAMES:
-        path = folder / f"{name}-{precision}.mlpackage"
-        if not path.exists():
-            start = time.perf_counter()
-            source = f"{Path(networks.__file__)}:{name}"
-            anec.compile(source, passes="default,ane", precision=precision).save(path)
-            print(f"compiled {path.name} in {time.perf_counter() - start:.1f} s", flush=True)
-        packages[name] = run_package(anec.load(path))
-    return packages
+    """All networks, compiled where ``folder`` lacks them."""
+    packages = compile_missing(NAMES, networks.__file__, folder, precision)
+    return {name: run_package(package) for name, package in packages.items()}
 
 
 def run_package(package: anec.CompiledModel) -> Network:
@@ -96,19 +87,6 @@ def read(run: Networks, image: str) -> list[Line]:
     engine.text_rec.session = lambda lines: recognize(run, lines)
     found, _ = engine(image)
     return [(np.array(box), text, float(score)) for box, text, score in found or ()]
-
-
-def compare(expected: list[Line], found: list[Line]) -> str:
-    """What differs: texts, the number of boxes, corners by more than two pixels; else nothing."""
-    if len(expected) != len(found):
-        return f"{len(found)} boxes instead of {len(expected)}"
-    for (box, text, _), (other_box, other_text, _) in zip(expected, found, strict=True):
-        if text != other_text:
-            return f"{other_text!r} instead of {text!r}"
-        distance = np.abs(box - other_box).max()
-        if distance > 2:
-            return f"a corner of {text!r} is off by {distance:.1f} pixels"
-    return ""
 
 
 def main() -> int:
