@@ -53,6 +53,7 @@ class AneLegalize(Pass):
         *axes.RULES,
         *volumes.RULES,
         *frames.RULES,
+        *frames.LAST,
         *computed_weights.RULES,
         *convolutions.RULES,
         *transposed.RULES,
@@ -84,7 +85,8 @@ class AneLegalize(Pass):
         return limits_of(self.generation)
 
     def run(self, graph: Graph, ctx: Context) -> None:
-        settle(ctx, self.rules, self)
+        settle(ctx, [rule for rule in self.rules if rule not in frames.LAST], self)
+        settle(ctx, frames.LAST, self)
         for weight in tables.stored_twice(graph):
             ctx.note(f"%{weight.name} is a table and the weight of a product in pieces: it is stored once for each")
         left = axes.beyond(graph, self.limits)

@@ -1,17 +1,19 @@
 """A volume as its frames, images side by side in the batch, and what works on each frame by itself.
 
-    %x: f32[12,4,8,8]
-    %1 = mil.reshape(%x, [2, 6, 4, 8, 8])
+    %x: f32[3,4,8,8]
+    %1 = mil.expand_dims(%x) {axes=[0]}
     %2 = mil.transpose(%1) {perm=[0, 2, 1, 3, 4]}
     %y = mil.relu(%2)
         ->
     %1 = mil.relu(%x)
-    %2 = mil.reshape(%1, [2, 6, 4, 8, 8])
-    %y = mil.transpose(%2) {perm=[0, 2, 1, 3, 4]}
+    %2 = mil.expand_dims(%1) {axes=[2]}
+    %a, %b, %c = mil.split(%2) {num_splits=3, axis=0}
+    %y = mil.concat([%a, %b, %c]) {axis=2}
 
-Convolutions over volumes work on frames (``volumes.py``) and give a volume again. What stands between two of them
-takes the frames behind that view, so that a whole network of them is one of images. The axis whose entries are
-frames is the depth, or another one along which a kernel has a single entry.
+Convolutions over volumes work on frames (``volumes.py``) and give a volume again, as a view of them. What stands
+between two of them takes the frames behind that view, so that a whole network of them is one of images; the views that
+are left become copies of whole images. The axis whose entries are frames is the depth, or another one along which a
+kernel has a single entry.
 """
 
 from __future__ import annotations
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 _RANK, _DEPTH = 5, 2
 # A longer window would hold the volume as many times.
 DEEPEST = 16
+# Frames that are put side by side one by one; more are one transpose.
+_MOST = 64
 
 
 def _forth(axis: int) -> tuple[int, ...]:
@@ -98,13 +102,24 @@ def frames_behind(volume: Value, axis: int | None = None) -> Frames | None:
 
 
 def frames_of(volume: Value, axis: int = _DEPTH) -> Frames:
-    """The frames of a volume, those that it was made of if there are such."""
+    """The frames of a volume, those that it was made of if there are such.
+
+    A few are taken out and put one behind the other: each is a copy of whole images, and has no depth (rule B04).
+    """
     found = frames_behind(volume, axis)
     if found is not None:
         return found
+    batch, count = volume.shape[0], volume.shape[axis]
+    if batch * count <= _MOST:
+        images = [image for single in _pieces(volume, 0) for image in _pieces(single, axis)]
+        return Frames(mil.squeeze(joined(images, 0), axes=(axis,)), batch, axis)
     stacked = mil.transpose(volume, perm=_forth(axis))
-    batch, count, *image = stacked.shape
-    return Frames(reshaped(stacked, (batch * count, *image)), batch, axis)
+    return Frames(reshaped(stacked, (batch * count, *stacked.shape[2:])), batch, axis)
+
+
+def _pieces(x: Value, axis: int) -> list[Value]:
+    count = x.shape[axis]
+    return [x] if count == 1 else list(mil.split.many(x, num_splits=count, axis=axis))
 
 
 # -- windows along the axis of the frames ----------------------------------------------------------
@@ -123,41 +138,42 @@ def taps(frames: Frames, starts: Sequence[int], count: int, step: int, *, repeat
     images, batch, size = frames.images, frames.batch, frames.count
     if (list(starts), count, step) == ([0], size, 1):
         return [images]
-    image = images.shape[1:]
     own = [[0 <= start + at * step < size for at in range(count)] for start in starts]
+    if count == 1 and all(0 <= start < size for start in starts):
+        return [_every(images, start, batch, size) for start in starts]
     within = next((index for index, places in enumerate(own) if all(places)), None)
     if batch > 1 and (size != count * step or (repeat and within is None)):
-        stacked = _extended(reshaped(images, (batch, size, *image)), 1, starts, count, step, repeat)
-        parts = [_every(stacked, 1, start - min(*starts, 0), count, step) for start in starts]
-        return [reshaped(part, (batch * count, *image)) for part in parts]
+        volumes = mil.split.many(images, num_splits=batch, axis=0)
+        each = [taps(Frames(volume, 1, frames.axis), starts, count, step, repeat=repeat) for volume in volumes]
+        return [joined(parts, 0) for parts in zip(*each, strict=True)]
     # Volumes behind each other are one; what is of a neighbour is zeroed, or what another tap has.
-    extended = _extended(images, 0, starts, batch * count, step, repeat)
-    parts = [_every(extended, 0, start - min(*starts, 0), batch * count, step) for start in starts]
+    extended = _extended(images, starts, batch * count, step, repeat)
+    parts = [_every(extended, start - min(*starts, 0), batch * count, step) for start in starts]
     if batch == 1:
         return parts
     other = parts[within] if repeat and within is not None else None
     return [_inside(part, batch, places, other) for part, places in zip(parts, own, strict=True)]
 
 
-def _every(x: Value, axis: int, start: int, count: int, step: int) -> Value:
-    if (start, step, count) == (0, 1, x.shape[axis]):
-        return x
-    return sliced(x, axis, start, start + (count - 1) * step + 1, step)
+def _every(images: Value, start: int, count: int, step: int) -> Value:
+    if (start, step, count) == (0, 1, images.shape[0]):
+        return images
+    return sliced(images, 0, start, start + (count - 1) * step + 1, step)
 
 
-def _extended(x: Value, axis: int, starts: Sequence[int], count: int, step: int, repeat: bool) -> Value:
-    """``x`` with as much in front and behind as the taps reach beyond it: zeros, or its ends."""
-    size = x.shape[axis]
+def _extended(images: Value, starts: Sequence[int], count: int, step: int, repeat: bool) -> Value:
+    """``images`` with as many in front and behind as the taps reach beyond them: zeros, or the first and the last."""
+    size = images.shape[0]
     before, after = max(-min(starts), 0), max(max(starts) + (count - 1) * step + 1 - size, 0)
 
     def beyond(amount: int, at: int) -> list[Value]:
         if not amount:
             return []
         if repeat:
-            return [sliced(x, axis, at, at + 1)] * amount
-        return [filled((*x.shape[:axis], amount, *x.shape[axis + 1 :]), 0.0, x.tensor.dtype)]
+            return [sliced(images, 0, at, at + 1)] * amount
+        return [filled((amount, *images.shape[1:]), 0.0, images.tensor.dtype)]
 
-    return joined([*beyond(before, 0), x, *beyond(after, size - 1)], axis)
+    return joined([*beyond(before, 0), images, *beyond(after, size - 1)], 0)
 
 
 def _inside(part: Value, batch: int, own: Sequence[bool], other: Value | None) -> Value:
@@ -200,22 +216,28 @@ def pointwise_on_frames(op: Op) -> Value:
 
 
 def _beside(operand: Value | Literal, frames: Frames, shape: Sequence[int]) -> Value | Literal:
-    """An operand beside frames: the frames of it, or what is the same for all of them.
+    """An operand beside frames: the frames of it, or what is the same for all frames of a volume.
 
     Raises:
-        Reject: it is another volume, or differs between frames.
+        Reject: it differs between frames, or between more volumes than are worth an op each.
     """
     if isinstance(operand, Literal):
         return reject("numbers of a list lie along its last axis") if dims(operand) else operand
-    found = frames_behind(operand, frames.axis)
-    if found is not None and found.batch == frames.batch and operand.tensor.shape == tuple(shape):
-        return found.images
     if not operand.tensor.is_static:
         reject("sizes are symbolic")
+    if operand.shape == tuple(shape):
+        return frames_of(operand, frames.axis).images
     own = (1,) * (_RANK - operand.rank) + operand.shape
-    if own[0] != 1 or own[frames.axis] != 1:
-        reject(f"%{operand.name} is no frames of such a volume")
-    return reshaped(operand, [own[at] for at in _forth(frames.axis) if at != frames.axis]) if operand.rank else operand
+    if own[frames.axis] != 1:
+        reject(f"%{operand.name} differs between frames")
+    if not operand.rank:
+        return operand
+    if own[0] > 1 and own[0] * frames.count > _MOST:
+        reject(f"%{operand.name} would be repeated for {own[0] * frames.count} frames")
+    image = reshaped(operand, [own[at] for at in _forth(frames.axis) if at != frames.axis])
+    if own[0] == 1:
+        return image
+    return joined([one for one in _pieces(image, 0) for _ in range(frames.count)], 0)
 
 
 @rewrite(mil.concat)
@@ -235,14 +257,15 @@ def concat_on_frames(op: Op) -> Value:
 def pool_on_frames(op: Op) -> Value:
     """A window over a volume is one over each frame, and the largest, or the mean, of the frames it spans.
 
-    %x: f32[6,4,8,8]
+    %x: f32[2,4,8,8]
     %1 = mil.expand_dims(%x) {axes=[0]}
     %2 = mil.transpose(%1) {perm=[0, 2, 1, 3, 4]}
     %y = mil.max_pool(%2) {kernel_sizes=[1, 2, 2], strides=[1, 2, 2], pad_type="valid"}
         ->
     %1 = mil.max_pool(%x) {kernel_sizes=[2, 2], strides=[2, 2], pad_type="valid"}
-    %2 = mil.expand_dims(%1) {axes=[0]}
-    %y = mil.transpose(%2) {perm=[0, 2, 1, 3, 4]}
+    %2 = mil.expand_dims(%1) {axes=[2]}
+    %a, %b = mil.split(%2) {num_splits=2, axis=0}
+    %y = mil.concat([%a, %b]) {axis=2}
     """
     frames = frames_behind(op.value("x"))
     if frames is None or not op.results[0].tensor.is_static:
@@ -283,10 +306,37 @@ def mean_of_frames(op: Op, opts: AneLegalize, x: Value) -> Value:
     if sorted(axis % _RANK for axis in axes if isinstance(axis, int)) != list(range(_DEPTH, _RANK)):
         reject("it is no mean of whole volumes")
     means = mil.reduce_mean(frames.images, axes=(2, 3), keep_dims=True)
-    stacked = reshaped(means, (frames.batch, frames.count, *means.shape[1:]))
-    return reshaped(mil.reduce_mean(stacked, axes=(1,), keep_dims=False), op.results[0].shape)
+    if frames.batch == 1 or frames.count > DEEPEST:
+        stacked = reshaped(means, (frames.batch, frames.count, *means.shape[1:]))
+        return reshaped(mil.reduce_mean(stacked, axes=(1,), keep_dims=False), op.results[0].shape)
+    shares = frames.of(mil.mul(means, 1 / frames.count))
+    return reshaped(reduce(mil.add, taps(shares, range(frames.count), 1, 1)), op.results[0].shape)
+
+
+# -- where no image is wanted any more -------------------------------------------------------------
+
+
+@rewrite(mil.transpose(x, rest))
+def volume_of_frames(op: Op) -> Value:
+    """Frames that nothing more works on are put one behind the other in their volume.
+
+    %x: f32[3,4,8,8]
+    %1 = mil.expand_dims(%x) {axes=[0]}
+    %y = mil.transpose(%1) {perm=[0, 2, 1, 3, 4]}
+        ->
+    %1 = mil.expand_dims(%x) {axes=[2]}
+    %2, %3, %4 = mil.split(%1) {num_splits=3, axis=0}
+    %y = mil.concat([%2, %3, %4]) {axis=2}
+    """
+    frames = frames_behind(op.results[0])
+    if frames is None or not 1 < frames.images.shape[0] <= _MOST:
+        reject("it is no volume of a few frames")
+    images = _pieces(mil.expand_dims(frames.images, axes=(frames.axis,)), 0)
+    own = [images[at : at + frames.count] for at in range(0, len(images), frames.count)]
+    return joined([joined(of_one, frames.axis) for of_one in own], 0)
 
 
 RULES: list[Rule] = [pointwise_on_frames, concat_on_frames, pool_on_frames, mean_of_frames]
+LAST: list[Rule] = [volume_of_frames]
 
 __all__ = ["DEEPEST", "Frames", "frames_behind", "frames_of", "taps"]

@@ -1,22 +1,24 @@
 """Convolutions over volumes as convolutions over their slices.
 
-    %x: f32[1,4,6,8,8], %w: f32[8,4,3,3,3] weight
+    %x: f32[1,4,4,8,8], %w: f32[8,4,3,3,3] weight
     %y = mil.conv(%x, %w) {pad_type="custom", pad=[0, 0, 1, 1, 1, 1]}
         ->
-    %1 = mil.transpose(%x) {perm=[0, 2, 1, 3, 4]}
-    %2 = mil.squeeze(%1) {axes=[0]}
-    %3 = mil.slice_by_index(%2, [0, 0, 0, 0], [4, 0, 0, 0]) {begin_mask=[false, true, true, true],
+    %a, %b, %c, %d = mil.split(%x) {num_splits=4, axis=2}
+    %1 = mil.concat([%a, %b, %c, %d]) {axis=0}
+    %2 = mil.squeeze(%1) {axes=[2]}
+    %3 = mil.slice_by_index(%2, [0, 0, 0, 0], [2, 0, 0, 0]) {begin_mask=[false, true, true, true],
                                                              end_mask=[false, true, true, true]}
-    %4 = mil.slice_by_index(%2, [1, 0, 0, 0], [5, 0, 0, 0]) {begin_mask=[false, true, true, true],
+    %4 = mil.slice_by_index(%2, [1, 0, 0, 0], [3, 0, 0, 0]) {begin_mask=[false, true, true, true],
                                                              end_mask=[false, true, true, true]}
-    %5 = mil.slice_by_index(%2, [2, 0, 0, 0], [6, 0, 0, 0]) {begin_mask=[false, true, true, true],
+    %5 = mil.slice_by_index(%2, [2, 0, 0, 0], [4, 0, 0, 0]) {begin_mask=[false, true, true, true],
                                                              end_mask=[false, true, true, true]}
     %6 = mil.concat([%3, %4, %5]) {axis=1}
     %7 = mil.transpose(%w) {perm=[0, 2, 1, 3, 4]}
     %8 = mil.reshape(%7, [8, 12, 3, 3])
     %9 = mil.conv(%6, %8) {pad_type="custom", pad=[1, 1, 1, 1]}
-    %10 = mil.expand_dims(%9) {axes=[0]}
-    %y = mil.transpose(%10) {perm=[0, 2, 1, 3, 4]}
+    %10 = mil.expand_dims(%9) {axes=[2]}
+    %11, %12 = mil.split(%10) {num_splits=2, axis=0}
+    %y = mil.concat([%11, %12]) {axis=2}
 
 The slices that a kernel spans are the channels of one convolution, which adds them in a wide format;
 the depth is its batch, also for what stands between two of them (``frames.py``). A kernel of one entry along another
@@ -44,15 +46,17 @@ if TYPE_CHECKING:
 def volume_to_slices(op: Op, opts: AneLegalize) -> Value:
     """A kernel of depth 1 works on each slice; a deeper one on as many slices as it spans, at most sixteen.
 
-    %x: f32[2,4,6,8,8], %w: f32[8,4,1,3,3] weight
+    %x: f32[1,4,3,8,8], %w: f32[8,4,1,3,3] weight
     %y = mil.conv(%x, %w)
         ->
-    %1 = mil.transpose(%x) {perm=[0, 2, 1, 3, 4]}
-    %2 = mil.reshape(%1, [12, 4, 8, 8])
+    %a, %b, %c = mil.split(%x) {num_splits=3, axis=2}
+    %1 = mil.concat([%a, %b, %c]) {axis=0}
+    %2 = mil.squeeze(%1) {axes=[2]}
     %3 = mil.squeeze(%w) {axes=[2]}
     %4 = mil.conv(%2, %3)
-    %5 = mil.reshape(%4, [2, 6, 8, 6, 6])
-    %y = mil.transpose(%5) {perm=[0, 2, 1, 3, 4]}
+    %5 = mil.expand_dims(%4) {axes=[2]}
+    %6, %7, %8 = mil.split(%5) {num_splits=3, axis=0}
+    %y = mil.concat([%6, %7, %8]) {axis=2}
     """
     if breaks(op, opts.limits, "B25v") is None:
         reject("it is over no volume")

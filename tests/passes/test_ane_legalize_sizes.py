@@ -21,7 +21,8 @@ from anec.reference.call import DOUBLE
 from anec.reference.evaluate import evaluate
 from anec.testing import assert_legal, assert_same_numbers, module_of, run_pass
 
-RULES = {rule.name for module in (axes, convolutions, frames, ranks, rows, transposed, volumes) for rule in module.RULES}
+MODULES = (axes, convolutions, frames, ranks, rows, transposed, volumes)
+RULES = {rule.name for module in MODULES for rule in module.RULES} | {rule.name for rule in frames.LAST}
 GOLDEN = [path for path in golden.cases("ane-legalize") if path.stem.split(".")[0] in RULES]
 Build = Callable[..., Value]
 
@@ -128,10 +129,10 @@ CASES = [
     Case("a long result", "transposed_as_conv", conv_transpose(strides=[8], pad=[4, 4]), [(1, 2, 2500), (2, 2, 16), (2,)], left=frozenset({"reshape", "slice_by_index"})),
     # -- volumes
     Case("flat", "volume_to_slices", conv(pad=[0, 0, 1, 1, 1, 1]), [(2, 4, 3, 8, 7), (6, 4, 1, 3, 3), (6,)]),
-    Case("deep", "volume_to_slices", conv(pad=[1, 1, 1, 1, 1, 1], strides=[2, 1, 2]), [(2, 4, 6, 8, 7), (6, 4, 3, 3, 3), (6,)]),
+    Case("deep", "volume_to_slices", conv(pad=[1, 1, 1, 1, 1, 1], strides=[2, 1, 2]), [(2, 4, 6, 8, 7), (6, 4, 3, 3, 3), (6,)], most=18),
     Case("one slice", "volume_to_slices", conv(pad=[1, 1, 1, 1, 1, 1]), [(2, 4, 1, 8, 7), (6, 4, 3, 3, 3), (6,)]),
     Case("dilated depth", "volume_to_slices", conv(pad=[2, 1, 0, 0, 0, 0], dilations=[2, 1, 1]), [(1, 4, 6, 5, 5), (6, 4, 3, 1, 1)]),
-    Case("grouped depth", "volume_to_slices", conv(pad=[1, 1, 1, 1, 1, 1], groups=2), [(2, 4, 5, 6, 6), (6, 2, 3, 3, 3), (6,)]),
+    Case("grouped depth", "volume_to_slices", conv(pad=[1, 1, 1, 1, 1, 1], groups=2), [(2, 4, 5, 6, 6), (6, 2, 3, 3, 3), (6,)], most=18),
     Case("depthwise depth", "volume_to_slices", conv(pad=[1, 1, 1, 1, 1, 1], groups=4), [(1, 4, 5, 6, 6), (4, 1, 3, 3, 3)]),
     Case("along the width", "volume_to_slices", conv(pad=[4, 4, 2, 2, 0, 0]), [(2, 1, 6, 5, 7), (4, 1, 9, 5, 1), (4,)]),
     Case("along the height", "volume_to_slices", conv(strides=[1, 2, 1], groups=2), [(2, 4, 6, 5, 7), (6, 2, 3, 1, 3)]),
