@@ -279,18 +279,23 @@ def real(shape: Sequence[Dim]) -> tuple[Dim, ...]:
 
 def _single_steps(given: tuple[Dim, ...], movement: Movement, wanted: tuple[Dim, ...]) -> Iterator[Step]:
     """One permutation of the axes the tensor has, and one that makes those wanted, where there are such."""
-    behind = movement.viewed(wanted)
-    if behind is not None and len(real(wanted)) <= MAX_RANK:
-        blocks = [block for axis in behind.axes if (block := [n for n in axis if behind.parts[n] != 1])]
-        numbers = sorted(number for block in blocks for number in block)
-        if all(len(_runs(block, numbers)) == 1 for block in blocks):
-            yield _step(behind, sorted(blocks), blocks)
+    yield from joined_first(movement, wanted)
     front = blocks_of(given, movement)
     if front is not None and len(front) <= MAX_RANK:
         order = [number for number in movement.order if movement.parts[number] != 1]
         places = [order.index(block[0]) for block in front]
         if all(order[at : at + len(block)] == block for at, block in zip(places, front, strict=True)):
             yield _step(movement, front, sorted(front, key=lambda block: order.index(block[0])))
+
+
+def joined_first(movement: Movement, wanted: Sequence[Dim]) -> Iterator[Step]:
+    """One permutation of axes that are those wanted, where they are runs of the buffer's; none otherwise."""
+    behind = movement.viewed(wanted)
+    if behind is not None and len(real(wanted)) <= MAX_RANK:
+        blocks = [block for axis in behind.axes if (block := [n for n in axis if behind.parts[n] != 1])]
+        numbers = sorted(number for block in blocks for number in block)
+        if all(len(_runs(block, numbers)) == 1 for block in blocks):
+            yield _step(behind, sorted(blocks), blocks)
 
 
 def _step(movement: Movement, blocks: Sequence[list[int]], order: Sequence[list[int]]) -> Step:

@@ -91,7 +91,11 @@ def _unmoved(value: Value, depth: int) -> Iterator[Unmoved]:
     for chain in chains(value.op):
         movement = chain.movement()
         if movement is not None:
-            yield Unmoved(chain.root.shape, movement, chain.copies * value.tensor.size, partial(_itself, chain.root))
+            found = Unmoved(chain.root.shape, movement, chain.copies * value.tensor.size, partial(_itself, chain.root))
+            yield found
+            swapped = _of_swapped_product(chain.root, found)
+            if swapped is not None:
+                yield swapped
     if depth and is_arithmetic(value):
         op, given = value.op, value.op.arguments().items()
         full = [name for name, operand in given if isinstance(operand, Value) and operand.shape == value.shape]
@@ -103,6 +107,20 @@ def _unmoved(value: Value, depth: int) -> Iterator[Unmoved]:
 
 def _itself(value: Value) -> Value:
     return value
+
+
+def _of_swapped_product(root: Value, found: Unmoved) -> Unmoved | None:
+    """The moves of a product as those of its transpose, which is the product of the swapped operands."""
+    op = root.op
+    if op is None or op.defn is not mil.matmul or not only_use(root):
+        return None
+    x, y = op.value("x"), op.value("y")
+    if min(x.rank, y.rank) < 2:
+        return None
+    shape, swap = (*root.shape[:-2], root.shape[-1], root.shape[-2]), (*range(root.rank - 2), root.rank - 1, root.rank - 2)
+    movement = found.movement.behind(Movement.of(shape).permuted(swap))
+    flags = {"transpose_x": not op.attr("transpose_y"), "transpose_y": not op.attr("transpose_x")}
+    return None if movement is None else Unmoved(shape, movement, found.spared, lambda: rebuild(op, x=y, y=x, **flags))
 
 
 def _through(op: Op, name: str, inner: Unmoved) -> Unmoved | None:

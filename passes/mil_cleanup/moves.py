@@ -22,15 +22,18 @@ from dataclasses import dataclass
 
 from anec.dialects import mil
 from anec.ir.graph import Op, Value
+from anec.ir.opdef import LayoutKind
 from anec.passes.common import VIEWS, only_use, varying
-from anec.passes.lower_to_mil.movement import moved
-from anec.passes.lower_to_mil.permutation import Movement, copies, planned, real
+from anec.passes.lower_to_mil.movement import moved, reshaped, transposed
+from anec.passes.lower_to_mil.permutation import Movement, copies, joined_first, planned, real
 from anec.passes.mil_cleanup.transposes import permutation
 from anec.rewrite import Rule, any_of, reject, rest, rewrite
 
 MOVEMENTS = (mil.transpose, *VIEWS)
 # How many moves of one tensor are looked at.
 _MOST = 16
+# How many ops of arithmetic stand between a view and the moves behind it.
+_DEEPEST = 4
 x = varying("x")
 
 
@@ -134,6 +137,47 @@ def shared_move(op: Op) -> Value:
     return reject("no other move is nearer")
 
 
+@rewrite(mil.reshape(mil.transpose(x, rest).named("turned"), rest))
+def joined_before_transpose(op: Op, x: Value, turned: Value) -> Value:
+    """Axes of what is a view itself are joined in front of a transpose, where the two views are one.
+
+    %x: f32[2,16,8,8]
+    %1 = mil.reshape(%x, [2, 2, 8, 8, 8])
+    %2 = mil.mul(%1, 2.0)
+    %3 = mil.transpose(%2) {perm=[0, 1, 3, 2, 4]}
+    %y = mil.reshape(%3, [4, 8, 8, 8])
+        ->
+    %1 = mil.mul(%x, 2.0)
+    %2 = mil.reshape(%1, [4, 8, 8, 8])
+    %y = mil.transpose(%2) {perm=[0, 2, 1, 3]}
+    """
+    shape = op.results[0].shape
+    if not only_use(turned) or not _is_viewed(x) or turned.op is None:
+        reject("it is of no view, or has other users")
+    movement = in_order((op, turned.op), x.shape)
+    if movement is None:
+        reject("axes straddle those in front")
+    for sizes, perm in joined_first(movement, shape):
+        if real(sizes) != real(x.shape) and real([sizes[axis] for axis in perm]) == real(shape):
+            return reshaped(transposed(reshaped(x, sizes), perm), shape)
+    return reject("the axes are no neighbours in front of the transpose")
+
+
+def _is_viewed(value: Value) -> bool:
+    """Whether ``value`` is a view that copies, or arithmetic with one."""
+    for _ in range(_DEEPEST):
+        op = value.op
+        if op is None or not value.tensor.is_static:
+            return False
+        if op.defn is mil.reshape:
+            return True
+        same = [each for each in op.inputs if each.tensor.shape == value.tensor.shape]
+        if op.defn.layout.kind is not LayoutKind.ELEMENTWISE or len(same) != 1 or not only_use(value):
+            return False
+        value = same[0]
+    return False
+
+
 def _moved(root: Value) -> Iterator[tuple[Value, Movement]]:
     """What moves make of ``root``, at least one of them a copy."""
     waiting: list[tuple[Value, Movement]] = [(root, Movement.of(root.shape))]
@@ -158,4 +202,4 @@ def _behind(movement: Movement, move: Op) -> Movement | None:
     return movement.viewed(move.results[0].tensor.shape)
 
 
-RULES: list[Rule] = [fewer_copies, shared_move]
+RULES: list[Rule] = [fewer_copies, shared_move, joined_before_transpose]

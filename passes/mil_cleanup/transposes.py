@@ -92,4 +92,35 @@ def absorb_transpose(op: Op, x: Value | None, y: Value | None) -> Value:
     return rebuild(op, **{name: source, f"transpose_{name}": not op.attr(f"transpose_{name}")})
 
 
-RULES: list[Rule] = [drop_transpose, merge_transposes, transpose_to_reshape, absorb_transpose]
+@rewrite(
+    any_of(
+        mil.matmul(mil.transpose(x, rest), tensor("other"), rest),
+        mil.matmul(tensor("other"), mil.transpose(y, rest), rest),
+    )
+)
+def share_transpose(op: Op, x: Value | None, y: Value | None) -> Value:
+    """A matmul takes the other of two transposes of a tensor that differ by a swap of the last two axes.
+
+    %x: f32[4,8,2,6], %q: f32[4,2,5,6], %r: f32[4,2,5,8]
+    %1 = mil.transpose(%x) {perm=[0, 2, 3, 1]}
+    %a = mil.matmul(%q, %1)
+    %2 = mil.transpose(%x) {perm=[0, 2, 1, 3]}
+    %b = mil.matmul(%r, %2)
+    return %a, %b
+        ->
+    %1 = mil.transpose(%x) {perm=[0, 2, 3, 1]}
+    %a = mil.matmul(%q, %1)
+    %b = mil.matmul(%r, %1) {transpose_y=true}
+    """
+    name, source = ("x", x) if x is not None else ("y", y)
+    turned = op.value(name).op
+    assert source is not None and turned is not None
+    perm = permutation(turned)
+    swapped = (*perm[:-2], perm[-1], perm[-2])
+    for user in source.users:
+        if user.defn is mil.transpose and permutation(user) == swapped and user.is_before(turned):
+            return rebuild(op, **{name: user.result, f"transpose_{name}": not op.attr(f"transpose_{name}")})
+    return reject("no transpose in front is the other one")
+
+
+RULES: list[Rule] = [drop_transpose, merge_transposes, transpose_to_reshape, absorb_transpose, share_transpose]
