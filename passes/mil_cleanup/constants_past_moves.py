@@ -59,7 +59,7 @@ def constant_before_moves(op: Op, seen: Value, constant: Value) -> Value:
     if root.op is None or root.op.defn not in _WEIGHTED or not only_use(root) or movement is None:
         reject("no op with weights stands in front of the moves")
     target, inverse = weights_of(root.op), Movement.of(root.shape).behind(movement)
-    made = Moves((), inverse, root.shape).of_broadcast(constant, seen.shape) if inverse is not None else None
+    made = Moves(inverse, root.shape).of_broadcast(constant, seen.shape) if inverse is not None else None
     if made is None:
         reject("the constant is no part of what the moves begin with")
     own = made.make()

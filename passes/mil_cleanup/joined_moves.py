@@ -117,8 +117,9 @@ def _of_swapped_product(root: Value, found: Unmoved) -> Unmoved | None:
     x, y = op.value("x"), op.value("y")
     if min(x.rank, y.rank) < 2:
         return None
-    shape, swap = (*root.shape[:-2], root.shape[-1], root.shape[-2]), (*range(root.rank - 2), root.rank - 1, root.rank - 2)
-    movement = found.movement.behind(Movement.of(shape).permuted(swap))
+    swap = (*range(root.rank - 2), root.rank - 1, root.rank - 2)
+    shape = tuple(root.shape[axis] for axis in swap)
+    movement = found.movement.behind(Movement.of(root.shape).permuted(swap))
     flags = {"transpose_x": not op.attr("transpose_y"), "transpose_y": not op.attr("transpose_x")}
     return None if movement is None else Unmoved(shape, movement, found.spared, lambda: rebuild(op, x=y, y=x, **flags))
 
@@ -128,7 +129,7 @@ def _through(op: Op, name: str, inner: Unmoved) -> Unmoved | None:
     inverse = Movement.of(inner.shape).behind(inner.movement)
     if inverse is None:
         return None
-    moves, spared, others = Moves((), inverse, inner.shape), inner.spared, dict[str, Callable[[], Value]]()
+    moves, spared, others = Moves(inverse, inner.shape), inner.spared, dict[str, Callable[[], Value]]()
     for other, given in op.arguments().items():
         if isinstance(given, Value) and other != name:
             made = moves.of_broadcast(given, op.results[0].shape)

@@ -15,16 +15,17 @@ moved in its own size.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from anec.dialects import mil
+from anec.ir.dims import Dim
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import LayoutKind
-from anec.passes.common import has_rows, only_use, rebuild, varying
+from anec.passes.common import has_rows, known, only_use, rebuild, varying
 from anec.passes.lower_to_mil.movement import moved, reshaped
 from anec.passes.lower_to_mil.permutation import Movement, copies, planned
-from anec.passes.mil_cleanup.moves import chains, in_order
+from anec.passes.mil_cleanup.moves import Chain, chains
 from anec.rewrite import Rule, any_of, reject, rest, rewrite
 
 # How many ops of arithmetic stand one in front of the other.
@@ -55,27 +56,26 @@ class Moves:
     """What is done to a tensor.
 
     Args:
-        steps: the moves, the last one first.
-        movement: what they do together.
+        movement: what the moves do together.
         shape: how the result is seen.
     """
 
-    steps: tuple[Op, ...]
     movement: Movement
     shape: tuple[int, ...]
 
-    def of(self, root: Value, front: tuple[Op, ...] = (), spared: int = 0) -> Moved | None:
-        """``root`` moved, first by ``front``; moves that copied it ``spared`` times are no longer needed.
+    def after(self, chain: Chain) -> Moves | None:
+        """These and those of ``chain`` in front of them; None where a view has axes that straddle those before."""
+        first = chain.movement()
+        back = Movement.of(chain.root.shape).behind(first) if first is not None else None
+        movement = self.movement.behind(back) if back is not None else None
+        return Moves(movement, self.shape) if movement is not None else None
 
-        None where a view has axes that straddle those before.
-        """
-        movement = in_order((*self.steps, *front), root.shape) if front else self.movement
-        if movement is None:
-            return None
+    def of(self, root: Value) -> Moved:
+        """``root`` moved."""
         # Constants are moved once and for all.
         written = 0 if root.is_constant else root.tensor.size
-        times = copies(root.shape, planned(root.shape, movement, self.shape), self.shape)
-        return Moved((times - spared) * written, lambda: root, lambda value: moved(value, movement, self.shape))
+        times = copies(root.shape, planned(root.shape, self.movement, self.shape), self.shape)
+        return Moved(times * written, lambda: root, lambda value: moved(value, self.movement, self.shape))
 
     def of_broadcast(self, given: Value, seen: Sequence[int]) -> Moved | None:
         """What is broadcast to a tensor of the shape ``seen``, which is moved: it is moved in its own size.
@@ -122,7 +122,7 @@ def move_before_arithmetic(op: Op) -> Value:
     chain, movement = found[-1], found[-1].movement()
     if movement is None:
         reject("a view has axes that straddle those before")
-    made = _through(chain.root, Moves(chain.steps, movement, op.results[0].shape), _DEEPEST)
+    made = _through(chain.root, Moves(movement, op.results[0].shape), _DEEPEST)
     if made is None or made.elements >= chain.copies * chain.root.tensor.size:
         reject("it takes as many copies")
     return made.make()
@@ -158,12 +158,45 @@ def _operand(given: Value, seen: Sequence[int], moves: Moves, depth: int) -> Mov
     """An operand of arithmetic whose result, of the shape ``seen``, is moved."""
     if given.shape != seen:
         return moves.of_broadcast(given, seen)
-    ways = [moves.of(given)]
+    ways = _ways(given, moves, depth)
     if only_use(given) and given.op is not None:
-        ways += [moves.of(chain.root, chain.steps, chain.copies) for chain in chains(given.op)]
-    if depth and is_arithmetic(given):
-        ways.append(_through(given, moves, depth))
-    return min((way for way in ways if way is not None), key=lambda way: way.elements, default=None)
+        for chain in chains(given.op):
+            inner = moves.after(chain)
+            # The moves of the chain are no longer needed.
+            spared = 0 if chain.root.is_constant else chain.copies * chain.root.tensor.size
+            found = _ways(chain.root, inner, depth) if inner is not None else []
+            ways += [replace(way, elements=way.elements - spared) for way in found]
+    return min(ways, key=lambda way: way.elements)
+
+
+def _ways(value: Value, moves: Moves, depth: int) -> list[Moved]:
+    ways: list[Moved | None] = [moves.of(value)]
+    if depth and is_arithmetic(value):
+        ways.append(_through(value, moves, depth))
+    if depth and value.op is not None and value.op.defn is mil.conv:
+        ways.append(_through_rows(value.op, moves, depth))
+    return [way for way in ways if way is not None]
+
+
+def _through_rows(op: Op, moves: Moves, depth: int) -> Moved | None:
+    """A convolution by constants of images that are moved: it does to each entry of its batch the same."""
+    result, x, parts = op.results[0], op.value("x"), moves.movement.parts
+    if not only_use(result) or not result.tensor.is_static or not known(op.value("weight")):
+        return None
+    rows = next((count for count in range(len(parts) + 1) if prod(_sizes(parts[:count])) == result.shape[0]), None)
+    if rows is None or moves.movement.order[rows:] != tuple(range(rows, len(parts))):
+        return None
+    batch, image = moves.movement.order[:rows], range(rows, rows + x.rank - 1)
+    movement = Movement((*parts[:rows], *x.shape[1:]), (batch, *((axis,) for axis in image)))
+    made = _operand(x, x.shape, Moves(movement, x.shape), depth - 1)
+    if made is None:
+        return None
+    seen = Moves(Movement.of(result.shape), moves.shape).of(result)
+    return Moved(made.elements + seen.elements, lambda: seen.behind(rebuild(op, x=made.make())))
+
+
+def _sizes(parts: Sequence[Dim]) -> list[int]:
+    return [part for part in parts if isinstance(part, int)]
 
 
 RULES: list[Rule] = [move_before_arithmetic]

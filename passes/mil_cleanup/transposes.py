@@ -114,7 +114,8 @@ def share_transpose(op: Op, x: Value | None, y: Value | None) -> Value:
     """
     name, source = ("x", x) if x is not None else ("y", y)
     turned = op.value(name).op
-    assert source is not None and turned is not None
+    assert source is not None
+    assert turned is not None
     perm = permutation(turned)
     swapped = (*perm[:-2], perm[-1], perm[-2])
     for user in source.users:

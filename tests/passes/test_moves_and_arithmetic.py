@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +18,7 @@ from anec.ir.types import DType, TensorType
 from anec.passes.mil_cleanup import MilCleanup
 from anec.reference.evaluate import evaluate
 from anec.testing import run_pass
+from rewriting import module_of
 
 BINARY = (mil.add, mil.sub, mil.mul, mil.maximum)
 UNARY = (mil.relu, mil.tanh, mil.abs)
@@ -81,9 +84,49 @@ def written(module: Module) -> int:
     return sum(op.results[0].tensor.bytes for op in module.ops() if op.defn in (mil.transpose, mil.reshape))
 
 
+def swapped_products(a: Value, b: Value, c: Value, d: Value) -> Value:
+    """Sums of products of which one is the transpose of what the other is: [6, 4, 7] and [6, 7, 4]."""
+    right = mil.reshape(mil.transpose(mil.matmul(a, b), perm=(0, 2, 1)), (2, 3, 7, 4))
+    left = mil.reshape(mil.matmul(c, d, transpose_x=True), (2, 3, 7, 4))
+    return mil.add(mil.transpose(left, perm=(0, 2, 1, 3)), mil.transpose(right, perm=(0, 2, 1, 3)))
+
+
+def products_apart(a: Value, b: Value, c: Value, d: Value) -> Value:
+    """The same, moved differently in front of the sum."""
+    right = mil.transpose(mil.reshape(mil.matmul(a, b), (2, 3, 4, 7)), perm=(0, 3, 1, 2))
+    left = mil.transpose(mil.reshape(mil.matmul(c, d, transpose_x=True), (2, 3, 7, 4)), perm=(0, 2, 1, 3))
+    return mil.add(left, mil.mul(right, 0.5))
+
+
+@pytest.mark.parametrize("program", [swapped_products, products_apart])
+def test_products_are_swapped_for_what_they_are_added_to(program: Callable[..., Value]) -> None:
+    module = module_of(program, "f32[6,4,5]", "f32[6,5,7]", "f32[6,2,7]", "f32[6,2,4]")
+    check_numbers(module)
+    assert sum(op.defn is mil.transpose for op in module.ops()) == 1
+
+
+def images(x: Value) -> Value:
+    """Rows of the batch change places behind a convolution and arithmetic: [2, 3, 4, 5, 7] to [2, 4, 3, 35]."""
+    made = mil.conv(mil.reshape(mil.relu(x), (24, 1, 5, 7)), mil.fill((2, 1, 3, 1), value=0.5), pad_type="valid")
+    seen = mil.exp(mil.reshape(made, (2, 3, 4, 2, 21)))
+    return mil.reshape(mil.transpose(seen, perm=(0, 2, 1, 3, 4)), (8, 3, 2, 21))
+
+
+def test_rows_of_a_batch_change_places_in_front_of_a_convolution() -> None:
+    module = module_of(lambda x: images(mil.mul(x, mil.fill((1, 1, 1, 1, 7), value=2.0))), "f32[2,3,4,5,1]")
+    check_numbers(module)
+    (turned,) = [op for op in module.ops() if op.defn is mil.transpose]
+    assert turned.results[0].tensor.size == 2 * 3 * 4 * 5, "the small tensor is moved"
+
+
 @settings(max_examples=150)
 @given(programs())
 def test_random_programs(module: Module) -> None:
+    check_numbers(module)
+
+
+def check_numbers(module: Module) -> None:
+    """Clean up; the numbers stay, and no more is written."""
     inputs = {value.name: torch.randn(value.shape) for value in module.main.inputs}
     wanted, before = evaluate(module, inputs), written(module)
     run_pass(module, MilCleanup())
