@@ -16,17 +16,20 @@ from typing import TYPE_CHECKING
 
 from anec.dialects import mil
 from anec.ir.graph import Op, Value
+from anec.ir.opdef import Operand
 from anec.passes.ane_legalize.runs import MOST_RUNS, runs_of, stretched, taken
-from anec.passes.common import ints, rebuild, varying
+from anec.passes.common import ints, only_use, rebuild, uniform, varying
 from anec.passes.lower_to_mil.movement import joined, reshaped
 from anec.passes.lower_to_mil.shared import filled
 from anec.passes.mil_cleanup.pads import amounts
-from anec.rewrite import Rule, reject, rest, rewrite
+from anec.rewrite import Rule, reject, rest, rewrite, var
 
 if TYPE_CHECKING:
     from anec.passes.ane_legalize import AneLegalize
 
 x = varying("x")
+# Copies of single entries that are joined one by one.
+_MOST = 64
 
 
 @rewrite(mil.tile(x, rest))
@@ -119,4 +122,33 @@ def _block(op: Op, x: Value, axis: int, count: int) -> list[Value]:
     return [filled(shape, op.attr("constant_val"), x.tensor.dtype)] if count else []
 
 
-RULES: list[Rule] = [tile, pad]
+@rewrite(mil.reshape(mil.mul(x, var("ones")).named("wide"), rest))
+def repeat(op: Op, x: Value, ones: Operand, wide: Value) -> Value:
+    """Entries that follow each other several times, as the keys of grouped heads do, are joined: written once.
+
+    %x: f32[2,15,2,1,8]
+    %1 = mil.fill([1, 1, 1, 3, 1]) {value=1.0}
+    %2 = mil.mul(%x, %1)
+    %y = mil.reshape(%2, [2, 15, 6, 8])
+        ->
+    %1 = mil.squeeze(%x) {axes=[3]}
+    %a, %b = mil.split(%1) {num_splits=2, axis=2}
+    %y = mil.concat([%a, %a, %a, %b, %b, %b]) {axis=2}
+    """
+    result = op.results[0]
+    if not only_use(wide) or not x.rank == wide.rank == result.rank + 1 or not wide.tensor.is_static:
+        reject("no axis is joined, or what is repeated has other users")
+    grown = [axis for axis, (few, many) in enumerate(zip(x.shape, wide.shape, strict=True)) if few != many]
+    if uniform(ones) != 1 or len(grown) != 1 or not grown[0]:
+        reject("it is not repeated along one axis")
+    axis = grown[0] - 1
+    entries, times = wide.shape[axis : axis + 2]
+    joint = (*wide.shape[:axis], entries * times, *wide.shape[axis + 2 :])
+    if result.shape != joint or entries * times > _MOST:
+        reject(f"the copies are not side by side, or more than {_MOST}")
+    whole = mil.squeeze(x, axes=(axis + 1,))
+    each = mil.split.many(whole, num_splits=entries, axis=axis) if entries > 1 else (whole,)
+    return joined([entry for entry in each for _ in range(times)], axis)
+
+
+RULES: list[Rule] = [tile, pad, repeat]
