@@ -12,8 +12,8 @@
 
 Convolutions over volumes work on frames (``volumes.py``) and give a volume again, as a view of them. What stands
 between two of them takes the frames behind that view, so that a whole network of them is one of images; the views that
-are left become copies of whole images. The axis whose entries are frames is the depth, or another one along which a
-kernel has a single entry.
+are left become copies of single images, up to 64 of them. The axis whose entries are frames is the depth, or another
+one along which a kernel has a single entry.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def frames_behind(volume: Value, axis: int | None = None) -> Frames | None:
 def frames_of(volume: Value, axis: int = _DEPTH) -> Frames:
     """The frames of a volume, those that it was made of if there are such.
 
-    A few are taken out and put one behind the other: each is a copy of whole images, and has no depth (rule B04).
+    A few are taken out and put one behind the other: no tensor with a depth is transposed (rule B04).
     """
     found = frames_behind(volume, axis)
     if found is not None:
@@ -139,41 +139,45 @@ def taps(frames: Frames, starts: Sequence[int], count: int, step: int, *, repeat
     if (list(starts), count, step) == ([0], size, 1):
         return [images]
     own = [[0 <= start + at * step < size for at in range(count)] for start in starts]
-    if count == 1 and all(0 <= start < size for start in starts):
-        return [_every(images, start, batch, size) for start in starts]
+    if count == 1 and batch > 1 and all(0 <= start < size for start in starts):
+        return [_every(images, 0, start, batch, size) for start in starts]
     within = next((index for index, places in enumerate(own) if all(places)), None)
     if batch > 1 and (size != count * step or (repeat and within is None)):
+        if batch * len(starts) > _MOST:
+            stacked = _extended(reshaped(images, (batch, size, *images.shape[1:])), 1, starts, count, step, repeat)
+            parts = [_every(stacked, 1, start - min(*starts, 0), count, step) for start in starts]
+            return [reshaped(part, (batch * count, *images.shape[1:])) for part in parts]
         volumes = mil.split.many(images, num_splits=batch, axis=0)
         each = [taps(Frames(volume, 1, frames.axis), starts, count, step, repeat=repeat) for volume in volumes]
         return [joined(parts, 0) for parts in zip(*each, strict=True)]
     # Volumes behind each other are one; what is of a neighbour is zeroed, or what another tap has.
-    extended = _extended(images, starts, batch * count, step, repeat)
-    parts = [_every(extended, start - min(*starts, 0), batch * count, step) for start in starts]
+    extended = _extended(images, 0, starts, batch * count, step, repeat)
+    parts = [_every(extended, 0, start - min(*starts, 0), batch * count, step) for start in starts]
     if batch == 1:
         return parts
     other = parts[within] if repeat and within is not None else None
     return [_inside(part, batch, places, other) for part, places in zip(parts, own, strict=True)]
 
 
-def _every(images: Value, start: int, count: int, step: int) -> Value:
-    if (start, step, count) == (0, 1, images.shape[0]):
-        return images
-    return sliced(images, 0, start, start + (count - 1) * step + 1, step)
+def _every(x: Value, axis: int, start: int, count: int, step: int) -> Value:
+    if (start, step, count) == (0, 1, x.shape[axis]):
+        return x
+    return sliced(x, axis, start, start + (count - 1) * step + 1, step)
 
 
-def _extended(images: Value, starts: Sequence[int], count: int, step: int, repeat: bool) -> Value:
-    """``images`` with as many in front and behind as the taps reach beyond them: zeros, or the first and the last."""
-    size = images.shape[0]
+def _extended(x: Value, axis: int, starts: Sequence[int], count: int, step: int, repeat: bool) -> Value:
+    """``x`` with as much in front and behind as the taps reach beyond it: zeros, or its ends."""
+    size = x.shape[axis]
     before, after = max(-min(starts), 0), max(max(starts) + (count - 1) * step + 1 - size, 0)
 
     def beyond(amount: int, at: int) -> list[Value]:
         if not amount:
             return []
         if repeat:
-            return [sliced(images, 0, at, at + 1)] * amount
-        return [filled((amount, *images.shape[1:]), 0.0, images.tensor.dtype)]
+            return [sliced(x, axis, at, at + 1)] * amount
+        return [filled((*x.shape[:axis], amount, *x.shape[axis + 1 :]), 0.0, x.tensor.dtype)]
 
-    return joined([*beyond(before, 0), images, *beyond(after, size - 1)], 0)
+    return joined([*beyond(before, 0), x, *beyond(after, size - 1)], axis)
 
 
 def _inside(part: Value, batch: int, own: Sequence[bool], other: Value | None) -> Value:
@@ -207,7 +211,9 @@ def pointwise_on_frames(op: Op) -> Value:
         reject("it gives no volume")
     operands = {name: op.operand(name) for name in ("x", "y") if name in op.defn.by_name}
     given = {name: operand for name, operand in operands.items() if operand is not None}
-    behind = [frames_behind(value) for value in given.values() if isinstance(value, Value)]
+    # One that is broadcast has other frames.
+    full = [value for value in given.values() if isinstance(value, Value) and value.tensor.shape == result.shape]
+    behind = [frames_behind(value) for value in full]
     frames = next((found for found in behind if found is not None), None)
     if frames is None:
         reject("it works on no frames")
@@ -215,7 +221,7 @@ def pointwise_on_frames(op: Op) -> Value:
     return frames.of(rebuild(op, **changes)).volume
 
 
-def _beside(operand: Value | Literal, frames: Frames, shape: Sequence[int]) -> Value | Literal:
+def _beside(operand: Value | Literal, frames: Frames, shape: tuple[int, ...]) -> Value | Literal:
     """An operand beside frames: the frames of it, or what is the same for all frames of a volume.
 
     Raises:
@@ -225,7 +231,7 @@ def _beside(operand: Value | Literal, frames: Frames, shape: Sequence[int]) -> V
         return reject("numbers of a list lie along its last axis") if dims(operand) else operand
     if not operand.tensor.is_static:
         reject("sizes are symbolic")
-    if operand.shape == tuple(shape):
+    if operand.shape == shape:
         return frames_of(operand, frames.axis).images
     own = (1,) * (_RANK - operand.rank) + operand.shape
     if own[frames.axis] != 1:
@@ -242,14 +248,14 @@ def _beside(operand: Value | Literal, frames: Frames, shape: Sequence[int]) -> V
 
 @rewrite(mil.concat)
 def concat_on_frames(op: Op) -> Value:
-    """Channels of volumes are joined frame by frame."""
+    """Channels of volumes are joined frame by frame, if one of them is frames."""
     values, axis = op.variadic("values"), concat_axis(op)
-    found = [frames_behind(value) if isinstance(value, Value) else None for value in values]
-    first = found[0]
-    alike = first is not None and all(f is not None and (f.batch, f.axis) == (first.batch, first.axis) for f in found)
-    if first is None or not alike or axis != 1:
+    volumes = [value for value in values if isinstance(value, Value)]
+    found = [frames for frames in map(frames_behind, volumes) if frames is not None]
+    if not found or axis != 1 or len(volumes) != len(values) or not op.results[0].tensor.is_static:
         reject("it joins no channels of frames")
-    images = [frames.images for frames in found if frames is not None]
+    first = found[0]
+    images = [frames_of(volume, first.axis).images for volume in volumes]
     return first.of(mil.concat(images, axis=1, interleave=bool(op.attr("interleave")))).volume
 
 

@@ -90,6 +90,8 @@ class Movement:
     def behind(self, first: Movement) -> Movement | None:
         """What makes this of a tensor that ``first`` has moved; None when their parts are not parts of each other.
 
+        Nor is there such a thing of an empty tensor.
+
         >>> Movement.of((2, 3, 4)).permuted((1, 2, 0)).behind(Movement.of((2, 12)).permuted((1, 0))).axes
         ((0,), (1,), (2,))
         """
@@ -97,7 +99,7 @@ class Movement:
         if ours is None or theirs is None:
             return None
         inner = sorted({*ours, *theirs}, reverse=True)
-        if any(outer % other for outer, other in pairwise(inner)):
+        if 0 in inner or any(outer % other for outer, other in pairwise(inner)):
             return None
         places = [stride for axis in _spans(first.axes, theirs, inner) for stride in axis]
         sizes = {stride: outer // stride for outer, stride in pairwise(inner)}

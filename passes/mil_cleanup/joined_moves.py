@@ -114,8 +114,8 @@ def _of_swapped_product(root: Value, found: Unmoved) -> Unmoved | None:
     op = root.op
     if op is None or op.defn is not mil.matmul or not only_use(root):
         return None
-    x, y = op.value("x"), op.value("y")
-    if min(x.rank, y.rank) < 2:
+    x, y = op.operand("x"), op.operand("y")
+    if not isinstance(x, Value) or not isinstance(y, Value) or min(x.rank, y.rank) < 2:
         return None
     swap = (*range(root.rank - 2), root.rank - 1, root.rank - 2)
     shape = tuple(root.shape[axis] for axis in swap)

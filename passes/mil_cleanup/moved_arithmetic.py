@@ -19,12 +19,11 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from anec.dialects import mil
-from anec.ir.dims import Dim
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import LayoutKind
 from anec.passes.common import has_rows, known, only_use, rebuild, varying
 from anec.passes.lower_to_mil.movement import moved, reshaped
-from anec.passes.lower_to_mil.permutation import Movement, copies, planned
+from anec.passes.lower_to_mil.permutation import Movement, copies, planned, volume
 from anec.passes.mil_cleanup.moves import Chain, chains
 from anec.rewrite import Rule, any_of, reject, rest, rewrite
 
@@ -181,9 +180,9 @@ def _ways(value: Value, moves: Moves, depth: int) -> list[Moved]:
 def _through_rows(op: Op, moves: Moves, depth: int) -> Moved | None:
     """A convolution by constants of images that are moved: it does to each entry of its batch the same."""
     result, x, parts = op.results[0], op.value("x"), moves.movement.parts
-    if not only_use(result) or not result.tensor.is_static or not known(op.value("weight")):
+    if not only_use(result) or not x.tensor.is_static or not known(op.value("weight")):
         return None
-    rows = next((count for count in range(len(parts) + 1) if prod(_sizes(parts[:count])) == result.shape[0]), None)
+    rows = next((count for count in range(len(parts) + 1) if volume(parts[:count]) == result.shape[0]), None)
     if rows is None or moves.movement.order[rows:] != tuple(range(rows, len(parts))):
         return None
     batch, image = moves.movement.order[:rows], range(rows, rows + x.rank - 1)
@@ -193,10 +192,6 @@ def _through_rows(op: Op, moves: Moves, depth: int) -> Moved | None:
         return None
     seen = Moves(Movement.of(result.shape), moves.shape).of(result)
     return Moved(made.elements + seen.elements, lambda: seen.behind(rebuild(op, x=made.make())))
-
-
-def _sizes(parts: Sequence[Dim]) -> list[int]:
-    return [part for part in parts if isinstance(part, int)]
 
 
 RULES: list[Rule] = [move_before_arithmetic]

@@ -68,8 +68,11 @@ def chains(op: Op) -> Iterator[Chain]:
     """The moves that end with ``op``, from each tensor on the way; none for symbolic sizes."""
     steps: tuple[Op, ...] = ()
     count = 0
-    while op.defn in MOVEMENTS and op.value("x").tensor.is_static and op.results[0].tensor.is_static:
-        steps, x = (*steps, op), op.value("x")
+    while op.defn in MOVEMENTS and all(value.tensor.is_static for value in (*op.inputs, *op.results)):
+        x = op.operand("x")
+        if not isinstance(x, Value):
+            return
+        steps = (*steps, op)
         count += op.defn is mil.transpose or real(x.shape) != real(op.results[0].shape)
         yield Chain(x, steps, count)
         if x.op is None or not only_use(x):
@@ -151,14 +154,14 @@ def joined_before_transpose(op: Op, x: Value, turned: Value) -> Value:
     %2 = mil.reshape(%1, [4, 8, 8, 8])
     %y = mil.transpose(%2) {perm=[0, 2, 1, 3]}
     """
-    shape = op.results[0].shape
     if not only_use(turned) or not _is_viewed(x) or turned.op is None:
         reject("it is of no view, or has other users")
+    shape = op.results[0].shape
     movement = in_order((op, turned.op), x.shape)
     if movement is None:
         reject("axes straddle those in front")
     for sizes, perm in joined_first(movement, shape):
-        if real(sizes) != real(x.shape) and real([sizes[axis] for axis in perm]) == real(shape):
+        if real(sizes) != real(x.shape):
             return reshaped(transposed(reshaped(x, sizes), perm), shape)
     return reject("the axes are no neighbours in front of the transpose")
 

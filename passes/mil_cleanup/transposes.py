@@ -67,12 +67,22 @@ def transpose_to_reshape(op: Op, x: Value) -> Value:
     return reshape_to(x, op.result.tensor.shape)
 
 
-@rewrite(
-    any_of(
-        mil.matmul(mil.transpose(x, rest), tensor("other"), rest),
-        mil.matmul(tensor("other"), mil.transpose(y, rest), rest),
-    )
+_product = any_of(
+    mil.matmul(mil.transpose(x, rest), tensor("other"), rest),
+    mil.matmul(tensor("other"), mil.transpose(y, rest), rest),
 )
+
+
+def _turned(op: Op, x: Value | None, y: Value | None) -> tuple[str, Value, Op]:
+    """Which operand of a matmul is transposed, what it is of, and the transpose."""
+    name, source = ("x", x) if x is not None else ("y", y)
+    turned = op.value(name).op
+    assert source is not None
+    assert turned is not None
+    return name, source, turned
+
+
+@rewrite(_product)
 def absorb_transpose(op: Op, x: Value | None, y: Value | None) -> Value:
     """A matmul swaps the last two axes of an operand by itself.
 
@@ -82,22 +92,14 @@ def absorb_transpose(op: Op, x: Value | None, y: Value | None) -> Value:
         ->
     %y = mil.matmul(%q, %k) {transpose_y=true}
     """
-    name, source = ("x", x) if x is not None else ("y", y)
-    transposed = op.value(name)
-    assert source is not None
-    assert transposed.op is not None
+    name, source, turned = _turned(op, x, y)
     rank = source.rank
-    if rank < 2 or permutation(transposed.op) != (*range(rank - 2), rank - 1, rank - 2):
+    if rank < 2 or permutation(turned) != (*range(rank - 2), rank - 1, rank - 2):
         reject("the transpose does more than swap the last two axes")
     return rebuild(op, **{name: source, f"transpose_{name}": not op.attr(f"transpose_{name}")})
 
 
-@rewrite(
-    any_of(
-        mil.matmul(mil.transpose(x, rest), tensor("other"), rest),
-        mil.matmul(tensor("other"), mil.transpose(y, rest), rest),
-    )
-)
+@rewrite(_product)
 def share_transpose(op: Op, x: Value | None, y: Value | None) -> Value:
     """A matmul takes the other of two transposes of a tensor that differ by a swap of the last two axes.
 
@@ -112,10 +114,7 @@ def share_transpose(op: Op, x: Value | None, y: Value | None) -> Value:
     %a = mil.matmul(%q, %1)
     %b = mil.matmul(%r, %1) {transpose_y=true}
     """
-    name, source = ("x", x) if x is not None else ("y", y)
-    turned = op.value(name).op
-    assert source is not None
-    assert turned is not None
+    name, source, turned = _turned(op, x, y)
     perm = permutation(turned)
     swapped = (*perm[:-2], perm[-1], perm[-2])
     for user in source.users:

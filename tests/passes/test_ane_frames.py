@@ -34,12 +34,16 @@ class Video(tnn.Module):
         self.second = tnn.Conv3d(8, 8, 3, stride=step, padding=1, groups=groups)
         self.norm, self.pool = tnn.BatchNorm3d(8), tnn.MaxPool3d(3, stride=pool, padding=1)
         self.last, self.mean = tnn.Conv3d(8, 6, (3, 1, 1), padding=(pad, 0, 0)), tnn.AvgPool3d((1, 3, 3), stride=1)
+        self.narrow = tnn.Conv3d(12, 8, 1)
         self.join, self.gate = join, gate
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         seen = self.pool(tnn.functional.silu(self.norm(self.second(torch.relu(self.first(x))))))
         if self.gate:
             seen = seen * torch.sigmoid(self.second(seen).mean((2, 3, 4), keepdim=True)) + torch.cat([x, x], 1)
+            # What is broadcast in front, and frames of its own: the pooled volume has a depth of 1.
+            seen = torch.sigmoid(self.second(seen.mean((2, 3, 4), keepdim=True))) * seen
+            seen = self.narrow(torch.cat([seen, x], 1))
         made = self.last(seen)
         made = torch.cat([made, seen], 1) if self.join else made
         return self.mean(made), made.mean((2, 3, 4))
@@ -59,3 +63,30 @@ def test_a_network_over_volumes_works_on_frames(batch: int, depth: int, kind: st
     # What has a depth is taken apart in front and put together behind: all others work on images.
     deep = [op for op in ops if op.results[0].rank == 5]
     assert all(op.name in ("mil.split", "mil.concat", "mil.expand_dims") for op in deep)
+
+
+@pytest.mark.parametrize(("batch", "depth"), [(1, 65), (33, 3), (65, 4)])
+def test_many_frames_are_taken_apart_by_few_ops(batch: int, depth: int) -> None:
+    layers = (tnn.Conv3d(4, 4, (2, 1, 1)), tnn.ReLU(), tnn.Conv3d(4, 4, (3, 3, 3), padding=1))
+    model = perturb(tnn.Sequential(*layers).eval(), seed=1)
+    x = torch.randn(batch, 4, depth, 4, 5, generator=torch.Generator().manual_seed(2))
+    compiled = anec.compile(model, (x,), passes="default,ane", precision="fp32")
+    (found,) = compiled.run({compiled.input_names[0]: x}).values()
+    torch.testing.assert_close(torch.as_tensor(found), model(x).detach(), rtol=1e-5, atol=1e-5)
+    assert sum(not op.is_constant for op in compiled.module.main) < 45
+
+
+def test_a_volume_beside_more_volumes() -> None:
+    class Model(tnn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = tnn.Conv3d(4, 4, (3, 1, 1))
+
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return self.conv(x) + y
+
+    model = perturb(Model().eval(), seed=1)
+    x, y = torch.randn(1, 4, 3, 6, 6), torch.randn(2, 4, 3, 6, 6)
+    compiled = anec.compile(model, (x, y), passes="default,ane", precision="fp32")
+    (found,) = compiled.run(dict(zip(compiled.input_names, (x, y), strict=True))).values()
+    torch.testing.assert_close(torch.as_tensor(found), model(x, y).detach(), rtol=1e-5, atol=1e-5)

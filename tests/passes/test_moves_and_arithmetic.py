@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import anec
 from anec.dialects import mil
 from anec.ir.build import Builder
 from anec.ir.graph import Graph, Module, Value
@@ -117,6 +118,31 @@ def test_rows_of_a_batch_change_places_in_front_of_a_convolution() -> None:
     check_numbers(module)
     (turned,) = [op for op in module.ops() if op.defn is mil.transpose]
     assert turned.results[0].tensor.size == 2 * 3 * 4 * 5, "the small tensor is moved"
+
+
+def test_rows_of_numbers_and_empty_tensors_are_left_alone() -> None:
+    def of_rows(a: Value, c: Value) -> Value:
+        product = mil.matmul(a, [[1.0, 2.0], [3.0, 4.0]])
+        return mil.add(mil.transpose(product, perm=(0, 2, 1)), mil.transpose(c, perm=(0, 2, 1)))
+
+    check_numbers(module_of(of_rows, "f32[4,3,2]", "f32[4,3,2]"))
+    run_pass(
+        module_of(lambda x: mil.transpose(mil.relu(mil.transpose(x, perm=(0, 2, 1))), perm=(1, 0, 2)), "f32[0,4,3]"),
+        MilCleanup(),
+    )
+
+
+def test_transposes_of_free_sizes_are_left_alone() -> None:
+    class Model(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.transpose(1, 2).reshape(x.shape[0], -1)
+
+    x = torch.randn(5, 4, 3)
+    sizes = {"x": {0: torch.export.Dim("n", min=2, max=50)}}
+    compiled = anec.compile(Model(), (x,), passes="default,ane", precision="fp32", dynamic_shapes=sizes)
+    for batch in (x, torch.randn(7, 4, 3)):
+        (found,) = compiled.run({compiled.input_names[0]: batch}).values()
+        torch.testing.assert_close(torch.as_tensor(found), Model()(batch))
 
 
 @settings(max_examples=150)
