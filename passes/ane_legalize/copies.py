@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from anec.dialects import mil
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import Operand
-from anec.passes.ane_legalize.runs import MOST_RUNS, runs_of, stretched, taken
+from anec.passes.ane_legalize.runs import MOST_PIECES, MOST_RUNS, repeated, runs_of, stretched, taken
 from anec.passes.common import ints, only_use, rebuild, uniform, varying
 from anec.passes.lower_to_mil.movement import joined, reshaped
 from anec.passes.lower_to_mil.shared import filled
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from anec.passes.ane_legalize import AneLegalize
 
 x = varying("x")
-# Copies of single entries that are joined one by one.
-_MOST = 64
 
 
 @rewrite(mil.tile(x, rest))
@@ -144,11 +142,9 @@ def repeat(op: Op, x: Value, ones: Operand, wide: Value) -> Value:
     axis = grown[0] - 1
     entries, times = wide.shape[axis : axis + 2]
     joint = (*wide.shape[:axis], entries * times, *wide.shape[axis + 2 :])
-    if result.shape != joint or entries * times > _MOST:
-        reject(f"the copies are not side by side, or more than {_MOST}")
-    whole = mil.squeeze(x, axes=(axis + 1,))
-    each = mil.split.many(whole, num_splits=entries, axis=axis) if entries > 1 else (whole,)
-    return joined([entry for entry in each for _ in range(times)], axis)
+    if result.shape != joint or entries * times > MOST_PIECES:
+        reject(f"the copies are not side by side, or more than {MOST_PIECES}")
+    return repeated(mil.squeeze(x, axes=(axis + 1,)), axis, times)
 
 
 RULES: list[Rule] = [tile, pad, repeat]

@@ -27,6 +27,7 @@ from anec.dialects import mil
 from anec.ir.attrs import Literal
 from anec.ir.graph import Op, Value
 from anec.passes.ane_legalize.pointwise import BOUNDED, PAIRS
+from anec.passes.ane_legalize.runs import MOST_PIECES, pieces, repeated
 from anec.passes.common import dims, rebuild, varying
 from anec.passes.lower_to_mil.movement import joined, reshaped, sliced
 from anec.passes.lower_to_mil.padding import padded
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
 _RANK, _DEPTH = 5, 2
 # A longer window would hold the volume as many times.
 DEEPEST = 16
-# Frames that are put side by side one by one; more are one transpose.
-_MOST = 64
 
 
 def _forth(axis: int) -> tuple[int, ...]:
@@ -110,16 +109,12 @@ def frames_of(volume: Value, axis: int = _DEPTH) -> Frames:
     if found is not None:
         return found
     batch, count = volume.shape[0], volume.shape[axis]
-    if batch * count <= _MOST:
-        images = [image for single in _pieces(volume, 0) for image in _pieces(single, axis)]
+    # More are one transpose.
+    if batch * count <= MOST_PIECES:
+        images = [image for single in pieces(volume, 0) for image in pieces(single, axis)]
         return Frames(mil.squeeze(joined(images, 0), axes=(axis,)), batch, axis)
     stacked = mil.transpose(volume, perm=_forth(axis))
     return Frames(reshaped(stacked, (batch * count, *stacked.shape[2:])), batch, axis)
-
-
-def _pieces(x: Value, axis: int) -> list[Value]:
-    count = x.shape[axis]
-    return [x] if count == 1 else list(mil.split.many(x, num_splits=count, axis=axis))
 
 
 # -- windows along the axis of the frames ----------------------------------------------------------
@@ -143,7 +138,7 @@ def taps(frames: Frames, starts: Sequence[int], count: int, step: int, *, repeat
         return [_every(images, 0, start, batch, size) for start in starts]
     within = next((index for index, places in enumerate(own) if all(places)), None)
     if batch > 1 and (size != count * step or (repeat and within is None)):
-        if batch * len(starts) > _MOST:
+        if batch * len(starts) > MOST_PIECES:
             stacked = _extended(reshaped(images, (batch, size, *images.shape[1:])), 1, starts, count, step, repeat)
             parts = [_every(stacked, 1, start - min(*starts, 0), count, step) for start in starts]
             return [reshaped(part, (batch * count, *images.shape[1:])) for part in parts]
@@ -238,12 +233,12 @@ def _beside(operand: Value | Literal, frames: Frames, shape: tuple[int, ...]) ->
         reject(f"%{operand.name} differs between frames")
     if not operand.rank:
         return operand
-    if own[0] > 1 and own[0] * frames.count > _MOST:
+    if own[0] > 1 and own[0] * frames.count > MOST_PIECES:
         reject(f"%{operand.name} would be repeated for {own[0] * frames.count} frames")
     image = reshaped(operand, [own[at] for at in _forth(frames.axis) if at != frames.axis])
     if own[0] == 1:
         return image
-    return joined([one for one in _pieces(image, 0) for _ in range(frames.count)], 0)
+    return repeated(image, 0, frames.count)
 
 
 @rewrite(mil.concat)
@@ -335,9 +330,9 @@ def volume_of_frames(op: Op) -> Value:
     %y = mil.concat([%2, %3, %4]) {axis=2}
     """
     frames = frames_behind(op.results[0])
-    if frames is None or not 1 < frames.images.shape[0] <= _MOST:
+    if frames is None or not 1 < frames.images.shape[0] <= MOST_PIECES:
         reject("it is no volume of a few frames")
-    images = _pieces(mil.expand_dims(frames.images, axes=(frames.axis,)), 0)
+    images = pieces(mil.expand_dims(frames.images, axes=(frames.axis,)), 0)
     own = [images[at : at + frames.count] for at in range(0, len(images), frames.count)]
     return joined([joined(of_one, frames.axis) for of_one in own], 0)
 

@@ -12,6 +12,8 @@ from anec.passes.lower_to_mil.shared import filled
 
 # Where twelve branches meet the compiler searches for seconds (rule B54).
 MOST_RUNS = 11
+# Single entries that are taken out and put side by side one by one.
+MOST_PIECES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +66,14 @@ def stretched(x: Value, axis: int, count: int) -> Value:
     """``x``, which has one entry along ``axis``, with ``count`` equal ones: a product with ones, which broadcasts."""
     ones = tuple(count if at == axis else 1 for at in range(x.rank))
     return mil.mul(x, filled(ones, 1.0, x.tensor.dtype))
+
+
+def pieces(x: Value, axis: int) -> list[Value]:
+    """The entries of ``x`` along ``axis``, each with that axis."""
+    count = x.shape[axis]
+    return [x] if count == 1 else list(mil.split.many(x, num_splits=count, axis=axis))
+
+
+def repeated(x: Value, axis: int, times: int) -> Value:
+    """``x`` with each entry along ``axis`` as often as ``times`` says, one copy behind the other."""
+    return joined([piece for piece in pieces(x, axis) for _ in range(times)], axis)
