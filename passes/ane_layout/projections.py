@@ -47,6 +47,8 @@ def slice_before_movement(op: Op) -> Value:
     route = _route(op.value("x"))
     if not route.steps:
         reject("no view or permute stands in front")
+    if sum(_size(user.results[0]) for user in op.value("x").users if user.defn is op.defn) > _size(op.value("x")):
+        reject("slices overlap, so moving what they are taken of writes less")
     part = Part.of(route, axis)
     inner = volume(part.inside)
     if part.outside or not isinstance(inner, int):

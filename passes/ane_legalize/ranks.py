@@ -8,7 +8,8 @@
     %3 = mil.matmul(%1, %2)
     %z = mil.expand_dims(%3) {axes=[0]}
 
-Neighbouring axes along which the operands agree are one (rules B24, B27 and B32).
+Neighbouring axes along which the operands agree are one (rules B24, B27 and B32). Where that would write tensors
+anew, a product of few entries is one product an entry.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from anec.dialects import mil
 from anec.ir.graph import Op, Value
 from anec.passes.ane_legalize.axes import held
 from anec.passes.ane_legalize.blocks import to_channels, to_space
+from anec.passes.ane_legalize.runs import MOST_RUNS, pieces
 from anec.passes.ane_legalize.windows import Ints, breaks
 from anec.passes.common import rebuild, varying
-from anec.passes.lower_to_mil.movement import rearranged, reshaped
+from anec.passes.lower_to_mil.movement import joined, rearranged, reshaped
 from anec.rewrite import Rule, any_of, reject, rest, rewrite
 
 if TYPE_CHECKING:
@@ -72,30 +74,66 @@ def _joined(shape: Ints, axis: int) -> Ints:
 
 def _in_four_axes(op: Op, axes: int, limits: Limits) -> Value:
     """The op on operands of which two neighbours among the first ``axes`` are joined."""
-    result = op.results[0]
-    if result.rank != 5 or not result.tensor.is_static:
-        reject(f"the result is {result.tensor}")
-    operands = _operands(op, 5)
+    result, operands = op.results[0], _in_five_axes(op)
     at = _joint(list(operands.values()), result.shape, axes, limits)
     changes = {name: reshaped(op.value(name), _joined(shape, at)) for name, shape in operands.items()}
     return reshaped(rebuild(op, **changes), result.shape)
 
 
+def _in_five_axes(op: Op) -> dict[str, Ints]:
+    """The shapes of x and y where the op has five axes.
+
+    Raises:
+        Reject: it has others, or a size is symbolic.
+    """
+    result = op.results[0].tensor
+    return _operands(op, 5) if result.rank == 5 and result.is_static else reject(f"the result is {result}")
+
+
+def _copies(op: Op) -> bool:
+    """Whether operands or the result of ``op`` are written anew when leading axes of them are joined."""
+    result = op.results[0]
+    if 1 in result.shape[1:3] or result.shape[0] == 1:
+        return False
+    given = [operand for operand in op.inputs if operand.rank > 3 and not operand.is_constant]
+    views = [operand.op is not None and operand.op.defn is mil.reshape for operand in given]
+    return not all(views) or not all(user.defn is mil.reshape for user in result.users) or result.is_output
+
+
+def _by_entry(op: Op) -> Value:
+    """A product for each entry of the first axis, side by side."""
+    operands, count = _in_five_axes(op), op.results[0].shape[0]
+    entries = {
+        name: [reshaped(piece, shape[1:]) for piece in pieces(reshaped(op.value(name), shape), 0)]
+        for name, shape in operands.items()
+    }
+    made = [
+        rebuild(op, **{name: parts[at if len(parts) > 1 else 0] for name, parts in entries.items()})
+        for at in range(count)
+    ]
+    return joined([mil.expand_dims(each, axes=(0,)) for each in made], 0)
+
+
 @rewrite(mil.matmul(rest))
 def product_in_four_axes(op: Op, opts: AneLegalize) -> Value:
-    """A product of rank 5 joins leading axes.
+    """A product of rank 5 is one an entry of its first axis; leading axes of many entries, and of views, are joined.
 
-    %x: f32[2,4,3,16,8], %y: f32[2,4,1,8,16]
+    %x: f32[2,4,3,16,8], %y: f32[4,3,8,16]
     %z = mil.matmul(%x, %y)
         ->
-    %1 = mil.reshape(%x, [8, 3, 16, 8])
-    %2 = mil.reshape(%y, [8, 1, 8, 16])
-    %3 = mil.matmul(%1, %2)
-    %z = mil.reshape(%3, [2, 4, 3, 16, 16])
+    %1, %2 = mil.split(%x) {num_splits=2, axis=0}
+    %3 = mil.squeeze(%1) {axes=[0]}
+    %4 = mil.matmul(%3, %y)
+    %5 = mil.squeeze(%2) {axes=[0]}
+    %6 = mil.matmul(%5, %y)
+    %7 = mil.expand_dims(%4) {axes=[0]}
+    %8 = mil.expand_dims(%6) {axes=[0]}
+    %z = mil.concat([%7, %8]) {axis=0, interleave=false}
     """
     if breaks(op, opts.limits, "B24") is None:
         reject("its operands have four axes at most")
-    return _in_four_axes(op, 3, opts.limits)
+    few = op.results[0].tensor.is_static and op.results[0].shape[0] <= MOST_RUNS
+    return _by_entry(op) if few and _copies(op) else _in_four_axes(op, 3, opts.limits)
 
 
 _BINARY = (mil.add, mil.sub, mil.mul, mil.real_div, mil.maximum, mil.minimum, mil.pow, mil.floor_div)

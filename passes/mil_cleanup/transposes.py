@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from anec.dialects import mil
 from anec.ir.graph import Op, Value
-from anec.passes.common import rebuild, tensor
+from anec.passes.common import only_use, rebuild, tensor
 from anec.passes.mil_cleanup.reshapes import reshape_to
 from anec.rewrite import Rule, any_of, reject, rest, rewrite, var
 
@@ -93,10 +93,32 @@ def absorb_transpose(op: Op, x: Value | None, y: Value | None) -> Value:
     %y = mil.matmul(%q, %k) {transpose_y=true}
     """
     name, source, turned = _turned(op, x, y)
-    rank = source.rank
-    if rank < 2 or permutation(turned) != (*range(rank - 2), rank - 1, rank - 2):
+    if not _swaps_last(turned):
         reject("the transpose does more than swap the last two axes")
     return rebuild(op, **{name: source, f"transpose_{name}": not op.attr(f"transpose_{name}")})
+
+
+def _swaps_last(op: Op) -> bool:
+    """Whether a transpose swaps the last two axes and leaves the others."""
+    perm = permutation(op)
+    return len(perm) > 1 and (*perm[:-2], perm[-1], perm[-2]) == tuple(range(len(perm)))
+
+
+@rewrite(mil.transpose(mil.matmul(x, y, rest).named("product"), rest))
+def swapped_product(op: Op, product: Value, x: Value, y: Value) -> Value:
+    """A matmul whose last two axes are swapped is that of the operands in the other order.
+
+    %q: f32[2,4,8], %k: f32[2,8,6]
+    %1 = mil.matmul(%q, %k)
+    %y = mil.transpose(%1) {perm=[0, 2, 1]}
+        ->
+    %y = mil.matmul(%k, %q) {transpose_x=true, transpose_y=true}
+    """
+    made = product.op
+    if made is None or not only_use(product) or not _swaps_last(op) or min(x.rank, y.rank) < 2:
+        reject("the transpose does more than swap its last two axes, or it has other users")
+    flags = {"transpose_x": not made.attr("transpose_y"), "transpose_y": not made.attr("transpose_x")}
+    return rebuild(made, x=y, y=x, **flags)
 
 
 @rewrite(_product)
@@ -123,4 +145,11 @@ def share_transpose(op: Op, x: Value | None, y: Value | None) -> Value:
     return reject("no transpose in front is the other one")
 
 
-RULES: list[Rule] = [drop_transpose, merge_transposes, transpose_to_reshape, absorb_transpose, share_transpose]
+RULES: list[Rule] = [
+    drop_transpose,
+    merge_transposes,
+    transpose_to_reshape,
+    absorb_transpose,
+    swapped_product,
+    share_transpose,
+]

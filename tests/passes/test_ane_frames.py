@@ -49,7 +49,7 @@ class Video(tnn.Module):
         return self.mean(made), made.mean((2, 3, 4))
 
 
-@pytest.mark.parametrize(("batch", "depth", "kind"), itertools.product((1, 2), (6, 9), KINDS))
+@pytest.mark.parametrize(("batch", "depth", "kind"), list(itertools.product((1, 2), (6, 9), KINDS)))
 def test_a_network_over_volumes_works_on_frames(batch: int, depth: int, kind: str) -> None:
     model = perturb(Video(**KINDS[kind]).eval(), seed=1)
     x = torch.randn(batch, 4, depth, 9, 8, generator=torch.Generator().manual_seed(2))

@@ -154,6 +154,8 @@ CASES = [
     Case("shrunk", "conv_in_rows", conv(), [(1, 2, 20490), (4, 2, 11)], left=frozenset({"pad", "reshape", "slice_by_index"})),
     # -- ranks
     Case("product", "product_in_four_axes", lambda x, y: mil.matmul(x, y), [(2, 4, 3, 16, 8), (2, 4, 1, 8, 16)], inputs=2),
+    Case("product of many", "product_in_four_axes", lambda x, y: mil.matmul(x, y), [(12, 4, 3, 16, 8), (12, 4, 3, 8, 16)], inputs=2),
+    Case("product along two axes", "product_in_four_axes", lambda x, y: mil.matmul(x, y), [(2, 1, 3, 16, 8), (1, 4, 1, 8, 16)], inputs=2),
     Case("leading one", "product_in_four_axes", lambda x, y: mil.matmul(x, y, transpose_y=True), [(1, 4, 3, 16, 8), (3, 16, 8)], inputs=2),
     Case("mask", "stretch_in_four_axes", lambda x, y: mil.add(x, y), [(1, 4, 3, 16, 8), (1, 1, 3, 16, 8)], inputs=2),
     Case("mask of windows", "stretch_in_four_axes", lambda x, y: mil.sub(y, x), [(2, 4, 3, 16, 8), (2, 1, 1, 16, 8)], inputs=2),

@@ -74,6 +74,23 @@ def test_a_slice_behind_a_view_takes_the_same(name: str) -> None:
         torch.testing.assert_close(found, number, rtol=1e-10, atol=1e-12)
 
 
+def test_windows_that_overlap_are_taken_of_what_is_moved_once() -> None:
+    program = Program(2, 8, 12)
+
+    def windows(x: Value) -> Value:
+        blocks = mil.transpose(mil.reshape(mil.linear(x, program.weight(12, 12)), (2, 8, 3, 4)), perm=(0, 2, 1, 3))
+        first, second = (mil.slice_by_index(blocks, (0, 0, at, 0), (2, 3, at + 6, 4)) for at in (0, 2))
+        return mil.mul(mil.softmax(first, axis=-1), mil.softmax(second, axis=-1))
+
+    module = program.returns(windows)
+    before = program.numbers()
+    x = before.pop("x")
+    assert "slice_before_movement" not in run_pass(module, AneLayout(bounded=False)).fired
+    after = evaluate(module, {"x": x}, precision=DOUBLE)
+    for found, number in zip(after.values(), before.values(), strict=True):
+        torch.testing.assert_close(found, number, rtol=1e-10, atol=1e-12)
+
+
 def test_an_interleaved_projection_becomes_three() -> None:
     # For each head its query, key and value: the rows of each are taken out of the weight head by head.
     found = compiled(fused((2, 3, 6), (3, 0, 2, 1, 4))(), 2, 7, 12)

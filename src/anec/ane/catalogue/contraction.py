@@ -82,7 +82,7 @@ RULES = (
         Effect.CPU,
         Confidence.MEASURED,
         "AG, ET",
-        "ane-legalize joins the leading dimensions",
+        "ane-legalize takes the entries one by one, or joins the leading dimensions",
         _high_rank,
     ),
     Rule(
@@ -92,7 +92,7 @@ RULES = (
         Effect.FAIL,
         Confidence.MEASURED,
         "AF",
-        "ane-legalize joins the leading dimensions",
+        "ane-legalize takes the entries one by one, or joins the leading dimensions",
         _turned,
     ),
     Rule(
