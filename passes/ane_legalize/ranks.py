@@ -104,8 +104,9 @@ def _by_entry(op: Op) -> Value:
     """A product for each entry of the first axis, side by side."""
     operands, count = _in_five_axes(op), op.results[0].shape[0]
     entries = {
-        name: [reshaped(piece, shape[1:]) for piece in pieces(reshaped(op.value(name), shape), 0)]
+        name: [reshaped(each, shape[1:]) for each in (pieces(given, 0) if shape[0] > 1 else [given])]
         for name, shape in operands.items()
+        for given in (op.value(name),)
     }
     made = [
         rebuild(op, **{name: parts[at if len(parts) > 1 else 0] for name, parts in entries.items()})
@@ -123,12 +124,12 @@ def product_in_four_axes(op: Op, opts: AneLegalize) -> Value:
         ->
     %1, %2 = mil.split(%x) {num_splits=2, axis=0}
     %3 = mil.squeeze(%1) {axes=[0]}
-    %4 = mil.matmul(%3, %y)
-    %5 = mil.squeeze(%2) {axes=[0]}
-    %6 = mil.matmul(%5, %y)
-    %7 = mil.expand_dims(%4) {axes=[0]}
+    %4 = mil.squeeze(%2) {axes=[0]}
+    %5 = mil.matmul(%3, %y)
+    %6 = mil.matmul(%4, %y)
+    %7 = mil.expand_dims(%5) {axes=[0]}
     %8 = mil.expand_dims(%6) {axes=[0]}
-    %z = mil.concat([%7, %8]) {axis=0, interleave=false}
+    %z = mil.concat([%7, %8]) {axis=0}
     """
     if breaks(op, opts.limits, "B24") is None:
         reject("its operands have four axes at most")
