@@ -121,10 +121,9 @@ hardware. The last column is the CPU seconds that `default,ane` and `default` ta
 
 {moves}
 
-`ane-layout` writes no more than the program did. What is more comes from what is not for the hardware as it stands:
-`ane-legalize` takes lookups of relative positions apart. Deberta writes less in every layer, but its input and its
-output are turned once, which two layers do not outweigh; from three layers on it writes less than `default`.
-Queries, keys and values in one axis that windows overlap (halonet) have no better form yet.
+`ane-layout` by itself writes no more than the program did; `ane-legalize` takes lookups of relative positions apart
+behind it. Deberta writes less in every layer, but its input and its output are turned once, which two layers do not
+outweigh; from three layers on it writes less than `default`.
 
 {layouts}
 
