@@ -27,6 +27,7 @@ from anec.frontend.names import NewNames, renamed, value_stem
 from anec.frontend.origins import origin_of
 from anec.frontend.reads import Reads
 from anec.frontend.stored import Stored
+from anec.frontend.strided import VIEWS, in_memory_order
 from anec.frontend.weights import dtype_of, make_weight
 from anec.frontend.writes import harmless_writes
 from anec.ir.build import Builder
@@ -259,6 +260,8 @@ class _Lifter:
                 # Torch 2.7 traces the last states with an axis too many; they have the type of the first ones.
                 states: Any = node.args[1]
                 types = (types[0], *(self.type(state.meta["val"], "a state") for state in states))
+            if target._schema.name in VIEWS:
+                in_memory_order(node, bound, self.builder)
         except AnecError as error:
             error.where = error.where or origin.place or None
             raise

@@ -1,4 +1,4 @@
-"""Tiles and pads, which copy numbers, as products with ones and concats.
+"""Tiles, pads and windows, which copy numbers, as products with ones and concats.
 
     %x: f32[1,8,1,32]
     %y = mil.tile(%x, [1, 1, 4, 1])
@@ -7,7 +7,7 @@
     %y = mil.mul(%x, %1)
 
 A tile of a computed tensor stays on the CPU (rule B56); so do pads of other axes than height and width (B26), and on M1
-those that reflect or replicate (B12p).
+those that reflect or replicate (B12p). Windows that overlap have no op on the Neural Engine (B21).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from anec.ir.graph import Op, Value
 from anec.ir.opdef import Operand
 from anec.passes.ane_legalize.runs import MOST_PIECES, MOST_RUNS, repeated, runs_of, stretched, taken
 from anec.passes.common import ints, only_use, rebuild, uniform, varying
-from anec.passes.lower_to_mil.movement import joined, reshaped
+from anec.passes.lower_to_mil.movement import joined, reshaped, sliced
 from anec.passes.lower_to_mil.shared import filled
 from anec.passes.mil_cleanup.pads import amounts
 from anec.rewrite import Rule, reject, rest, rewrite, var
@@ -147,4 +147,47 @@ def repeat(op: Op, x: Value, ones: Operand, wide: Value) -> Value:
     return repeated(mil.squeeze(x, axes=(axis + 1,)), axis, times)
 
 
-RULES: list[Rule] = [tile, pad, repeat]
+@rewrite(mil.sliding_windows(x, rest))
+def sliding_windows(op: Op, x: Value) -> Value:
+    """Up to eleven windows are slices side by side; of more, blocks one step long are put behind those that follow.
+
+    %x: f32[20,4]
+    %y = mil.sliding_windows(%x) {axis=0, size=8, stride=6}
+        ->
+    %1 = mil.slice_by_index(%x, [0, 0], [8, 0]) {begin_mask=[false, true], end_mask=[false, true]}
+    %2 = mil.slice_by_index(%x, [6, 0], [14, 0]) {begin_mask=[false, true], end_mask=[false, true]}
+    %3 = mil.slice_by_index(%x, [12, 0], [20, 0]) {begin_mask=[false, true], end_mask=[false, true]}
+    %4 = mil.expand_dims(%1) {axes=[0]}
+    %5 = mil.expand_dims(%2) {axes=[0]}
+    %6 = mil.expand_dims(%3) {axes=[0]}
+    %y = mil.concat([%4, %5, %6]) {axis=0}
+
+    %x: f32[26]
+    %y = mil.sliding_windows(%x) {axis=0, size=4, stride=2}
+        ->
+    %1 = mil.reshape(%x, [13, 2])
+    %2 = mil.slice_by_index(%1, [0, 0], [12, 0]) {begin_mask=[false, true], end_mask=[false, true]}
+    %3 = mil.slice_by_index(%1, [1, 0], [13, 0]) {begin_mask=[false, true], end_mask=[false, true]}
+    %y = mil.concat([%2, %3]) {axis=1}
+    """
+    at, size, step = (op.attr(name) for name in ("axis", "size", "stride"))
+    assert isinstance(at, int)
+    assert isinstance(size, int)
+    assert isinstance(step, int)
+    at %= x.rank
+    if not op.result.tensor.is_static or not x.tensor.dtype.is_float:
+        reject(f"the windows are {op.result.tensor}")
+    count = op.result.shape[at]
+    if count <= MOST_RUNS:
+        cut = [sliced(x, at, begin * step, begin * step + size) for begin in range(count)]
+        return joined([mil.expand_dims(window, axes=(at,)) for window in cut], at)
+    pieces = size // step
+    if size % step or pieces > MOST_RUNS:
+        reject(f"{count} windows of {size}, {step} apart, share no blocks")
+    blocks = count - 1 + pieces
+    whole = x if x.shape[at] == blocks * step else sliced(x, at, 0, blocks * step)
+    rows = reshaped(whole, (*x.shape[:at], blocks, step, *x.shape[at + 1 :]))
+    return joined([sliced(rows, at, first, first + count) for first in range(pieces)], at + 1)
+
+
+RULES: list[Rule] = [tile, pad, repeat, sliding_windows]

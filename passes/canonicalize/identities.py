@@ -7,9 +7,11 @@ Values have no memory layout in the IR, so a copy is its source and a view of th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from anec.dialects import aten
 from anec.ir.graph import Op, Value
-from anec.ir.opdef import Pattern
+from anec.ir.opdef import Operand, Pattern
 from anec.passes.common import holds, tensor
 from anec.rewrite import Rule, any_of, reject, rest, rewrite
 
@@ -27,6 +29,10 @@ _ALIASES = (
 )
 _DROPOUTS = "dropout.default native_dropout.default alpha_dropout.default feature_dropout.default"
 _COPIES = "_to_copy.default to.dtype to.device to.other type_as.default"
+_WRITES = (
+    "slice_scatter.default index_put.default index_copy.default index_add.default index_fill.int_Scalar "
+    "index_fill.int_Tensor scatter.src scatter.value scatter_add.default"
+)
 # With a result of the operand's type these move nothing.
 _SAME = (
     "view.default _unsafe_view.default view_copy.default view_as.default reshape.default reshape_as.default "
@@ -42,9 +48,24 @@ def drop_alias(op: Op, x: Value) -> Value:
 
     %y = aten.clone.default(%x)     ->     %x
     """
-    if any(user.defn.root.startswith("as_strided") for user in op.result.users):
-        reject("as_strided reads the memory as it lies")
     return x
+
+
+@rewrite(any_of(*forms(_WRITES, x)))
+def drop_empty_write(op: Op, x: Value) -> Value:
+    """A write to no place; Core ML has no empty tensors to tell the places by.
+
+    %x: f32[2,3], %i: i64[0], %v: f32[0,3]
+    %y = aten.index_put.default(%x, [%i], %v)     ->     %x
+    """
+    places = [op.operand("src")] if op.defn.root == "slice_scatter" else _indices(op)
+    if not any(isinstance(given, Value) and given.tensor.is_static and 0 in given.shape for given in places):
+        reject("it writes to some place")
+    return x if x.type == op.result.type else reject("it converts")
+
+
+def _indices(op: Op) -> Sequence[Operand]:
+    return op.variadic("indices") if "indices" in op.defn.by_name else [op.operand("index")]
 
 
 @rewrite(any_of(*forms(_DROPOUTS, x)))
@@ -120,6 +141,7 @@ def drop_split(op: Op, x: Value) -> list[Value]:
 
 RULES: list[Rule] = [
     drop_alias,
+    drop_empty_write,
     drop_dropout,
     drop_copy,
     merge_copies,

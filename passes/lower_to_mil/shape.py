@@ -25,7 +25,6 @@ from anec.passes.lower_to_mil.movement import (
     permutation,
     rearranged,
     reshaped,
-    sliced,
     source,
     transposed,
 )
@@ -249,60 +248,6 @@ def dropout(op: Op) -> list[Value]:
     if len(op.results) == 1 or not (op.results[1].uses or op.results[1].is_output):
         return [x]
     return [x, mil.fill(result_type(op, 1).static_shape, value=True)]
-
-
-def dense_memory(op: Op) -> Value:
-    """The operand of a view by strides, which must lie in memory in row-major order.
-
-    torch's strides tell and the IR does not; an operand that a view of another order makes is refused.
-
-    Raises:
-        UnsupportedError: it is such a view.
-    """
-    x = source(op)
-    maker = x.op
-    while maker is not None and maker.name in ("mil.reshape", "mil.expand_dims", "mil.squeeze"):
-        maker = maker.value("x").op
-    if maker is not None and maker.name in ("mil.transpose", "mil.tile", "mil.slice_by_index", "mil.split"):
-        raise UnsupportedError(
-            f"{op.name} of the result of {maker.name}: how it lies in memory is not known",
-            where=op.origin.place,
-            hint="use view, permute and unfold in its place",
-        )
-    return x
-
-
-def dense_view(op: Op, x: Value) -> Value | None:
-    """A piece of the row-major buffer, its axes permuted or repeated, or frames of it; None for other strides."""
-    size, stride = (_integers(op.attr(name)) for name in ("size", "stride"))
-    offset = _integer(op.attr("storage_offset") or 0)
-    order = sorted((i for i in range(len(size)) if size[i] != 1 and stride[i] != 0), key=lambda i: -stride[i])
-    dense = [size[i] for i in order]
-    steps = [stride[i] for i in order]
-    if any(step != volume(dense[i + 1 :]) for i, step in enumerate(steps)):
-        return _frames(x, size, stride, offset)
-    count, total = volume(dense), volume(x.shape)
-    flat = reshaped(x, (total,))
-    if count != total:
-        assert isinstance(count, int)
-        flat = sliced(flat, 0, offset, offset + count)
-    ordered = reshaped(flat, dense) if dense else reshaped(flat, ())
-    back = [order.index(i) for i in sorted(order)]
-    shape = [size[i] if i in order else 1 for i in range(len(size))]
-    return broadcast(reshaped(transposed(ordered, back), shape), size)
-
-
-def _frames(x: Value, size: tuple[int, ...], stride: tuple[int, ...], offset: int) -> Value | None:
-    """Overlapping windows of the last axis, in two new last axes (as stft once cut its frames); else None."""
-    if len(size) < 2 or x.rank < 1 or offset or stride[-1] != 1 or not 1 <= stride[-2] < size[-1] or size[-2] < 2:
-        return None
-    *outer, length = x.shape
-    dense = [(n, volume([*outer[i + 1 :], length])) for i, n in enumerate(outer) if n != 1]
-    covered = (size[-2] - 1) * stride[-2] + size[-1]
-    if dense != [(n, s) for n, s in zip(size[:-2], stride[:-2], strict=True) if n != 1] or covered > length:
-        return None
-    cut = x if covered == length else sliced(x, x.rank - 1, None, covered)
-    return reshaped(mil.sliding_windows(cut, axis=x.rank - 1, size=size[-1], stride=stride[-2]), size)
 
 
 def _integers(given: Attr) -> tuple[int, ...]:

@@ -49,6 +49,22 @@ def test_zoo(name: str, tmp_path: Path) -> None:
     assert_agreement(*build(name, batch=2), tmp_path)
 
 
+@pytest.mark.parametrize("globals_at", [[], [0, 9]])
+def test_longformer(globals_at: list[int], tmp_path: Path) -> None:
+    # It branches on its masks, cuts overlapping chunks by strides, and writes to no place where nothing is global.
+    model, _, given = build("longformer", batch=2)
+    ids = given["input_ids"]
+    bind = {"attention_mask": torch.ones_like(ids), "global_attention_mask": torch.zeros_like(ids)}
+    bind["global_attention_mask"][:, globals_at] = 1
+    compiled = anec.compile(model, (), {"input_ids": ids, **bind}, bind=bind, passes="default,ane", precision="fp32")
+    compiled.save(tmp_path / "longformer.mlpackage")
+    outputs = anec.load(tmp_path / "longformer.mlpackage").run({"input_ids": ids})
+    for (name, found), wanted in zip(outputs.items(), eager(model, (), {"input_ids": ids, **bind}), strict=True):
+        metric = compare(name, torch.from_numpy(found), wanted)
+        assert not metric.void
+        assert metric.rel < 1e-5, metric
+
+
 def assert_agreement(
     model: torch.nn.Module, args: tuple[torch.Tensor, ...], kwargs: dict[str, torch.Tensor], folder: Path
 ) -> None:

@@ -157,7 +157,8 @@ def kernel_arguments(
         return _SIZE_FREE[op.name], positional, keywords
     function = torch_op(_STRIDE_FREE.get(op.name, op.name))
     if op.defn.root in _STRIDED:
-        positional[0] = positional[0].contiguous()
+        # A copy, as a contiguous slice still begins in the middle of its memory.
+        positional[0] = positional[0].clone(memory_format=torch.contiguous_format)
     if op.defn.root == "gather":
         # Places are int32 once they are narrowed, which torch 2.7 does not take.
         positional[2] = positional[2].long()

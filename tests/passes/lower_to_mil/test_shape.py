@@ -171,16 +171,6 @@ def test_training_is_refused() -> None:
         check_lowering("aten.dropout.default", X, 0.5, True)
 
 
-def test_as_strided_of_what_is_not_dense() -> None:
-    # Overlapping windows.
-    check_lowering("aten.as_strided.default", floats(8), [3, 4], [2, 1])
-    module, inputs = module_of(
-        lambda x: aten.as_strided.default(aten.transpose.int(x, 0, 1), (4, 3), (1, 4)), floats(3, 4)
-    )
-    with pytest.raises(UnsupportedError, match="how it lies in memory is not known"):
-        check_module_lowering(module, inputs)
-
-
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_chains_of_views_and_permutes(data: st.DataObject) -> None:

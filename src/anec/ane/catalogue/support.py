@@ -92,7 +92,8 @@ RULES = (
         Effect.CPU,
         Confidence.MEASURED,
         "AG",
-        "ane-legalize for cumsum, reduce_prod, band_part, tan, asin, acos, cosh and logic; fp16-safe for mod",
+        "ane-legalize for cumsum, reduce_prod, band_part, sliding_windows, tan, asin, acos, cosh and logic; "
+        "fp16-safe for mod",
         _always,
     ),
     Rule(
