@@ -195,6 +195,11 @@ def ints(operand: Operand) -> tuple[int, ...] | None:
     return tuple(int(i) for i in weight.tensor().reshape(-1))
 
 
+def is_empty(operand: Operand) -> bool:
+    """True for a tensor that is known to have no elements; Core ML has none."""
+    return isinstance(operand, Value) and operand.tensor.is_static and 0 in operand.shape
+
+
 def only_use(value: Value) -> bool:
     """True when one operand of one op is all that uses the value."""
     return len(value.uses) == 1 and not value.is_output

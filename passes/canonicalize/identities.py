@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from anec.dialects import aten
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import Operand, Pattern
-from anec.passes.common import holds, tensor
+from anec.passes.common import holds, is_empty, tensor
 from anec.rewrite import Rule, any_of, reject, rest, rewrite
 
 x = tensor("x")
@@ -59,7 +59,7 @@ def drop_empty_write(op: Op, x: Value) -> Value:
     %y = aten.index_put.default(%x, [%i], %v)     ->     %x
     """
     places = [op.operand("src")] if op.defn.root == "slice_scatter" else _indices(op)
-    if not any(isinstance(given, Value) and given.tensor.is_static and 0 in given.shape for given in places):
+    if not any(is_empty(given) for given in places):
         reject("it writes to some place")
     return x if x.type == op.result.type else reject("it converts")
 

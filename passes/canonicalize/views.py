@@ -14,7 +14,7 @@ from anec.dialects import aten
 from anec.ir.graph import Op, Value
 from anec.ir.opdef import Operand
 from anec.passes.canonicalize.identities import forms
-from anec.passes.common import only_use, rebuild, tensor
+from anec.passes.common import is_empty, only_use, rebuild, tensor
 from anec.rewrite import Rule, any_of, reject, rest, rewrite, var
 
 x = tensor("x")
@@ -91,7 +91,7 @@ def drop_cat(op: Op, tensors: tuple[Operand, ...]) -> Value:
 
     %y = aten.cat.default([%x])     ->     %x
     """
-    kept = [value for value in tensors if not _is_empty(value)]
+    kept = [value for value in tensors if not is_empty(value)]
     if len(kept) == len(tensors) and len(kept) != 1:
         reject("there are several tensors")
     only = kept[0] if len(kept) == 1 else None
@@ -101,10 +101,6 @@ def drop_cat(op: Op, tensors: tuple[Operand, ...]) -> Value:
     if len(kept) in (0, len(tensors)) or dtypes != {op.result.tensor.dtype}:
         reject("the empty tensor decides the dtype")
     return aten.cat.default(kept, dim=op.attr("dim"))
-
-
-def _is_empty(value: Operand) -> bool:
-    return isinstance(value, Value) and value.tensor.is_static and 0 in value.shape
 
 
 @rewrite(aten.cat.default(var("tensors"), rest))

@@ -26,7 +26,7 @@ from anec.passes.lower_to_mil.movement import reshaped, sliced
 from anec.passes.lower_to_mil.padding import padded
 from anec.passes.lower_to_mil.permutation import volume
 from anec.passes.lower_to_mil.roots import each
-from anec.passes.lower_to_mil.typing import result_type, static, value
+from anec.passes.lower_to_mil.typing import numbers, result_type, static, value
 from anec.pipeline.base import Context
 from anec.rewrite import Rule, reject, rewrite
 
@@ -172,14 +172,6 @@ def _dilated(weight: Value, dilation: Ints) -> Value:
 # -- the ops -------------------------------------------------------------------------------------
 
 
-def _ints(given: Attr, count: int) -> Ints:
-    items = given if isinstance(given, tuple) else (given,)
-    items = items * count if len(items) == 1 else items
-    if not all(isinstance(item, int) for item in items) or len(items) != count:
-        reject(f"{given} is not {count} static numbers")
-    return tuple(item for item in items if isinstance(item, int))
-
-
 def _attr(op: Op, name: str, otherwise: Attr) -> Attr:
     return op.attr(name) if name in op.defn.by_name else otherwise
 
@@ -211,8 +203,8 @@ def convolution(op: Op, ctx: Context) -> Value:
         reject(f"{op.name} over {count} space axes")
     groups = _attr(op, "groups", 1)
     assert isinstance(groups, int)
-    kernel = _ints(weight.tensor.shape[2:], count)
-    stride, dilation = (_ints(op.attr(name), count) for name in ("stride", "dilation"))
+    kernel = numbers(weight.tensor.shape[2:], count)
+    stride, dilation = (numbers(op.attr(name), count) for name in ("stride", "dilation"))
     given = op.attr("padding")
     batched = x if x.rank == weight.rank else reshaped(x, (1, *x.tensor.shape))
     if isinstance(given, str):
@@ -221,11 +213,11 @@ def convolution(op: Op, ctx: Context) -> Value:
         pads = [(total // 2, total - total // 2) for total in totals]
         result = convolved(batched, weight, bias, window, groups, pads)
         return result if batched is x else reshaped(result, kind.shape)
-    window = Window(kernel, stride, _ints(given, count), dilation)
+    window = Window(kernel, stride, numbers(given, count), dilation)
     if op.attr("transposed") if "transposed" in op.defn.by_name else op.defn.root.startswith("conv_transpose"):
         if not is_constant(weight) and ctx.module.opset < _FIRST_WITH_COMPUTED_WEIGHTS:
             batched, weight, groups = spread(op, ctx, batched, weight, groups)
-        result = convolved_transposed(batched, weight, bias, window, groups, _ints(op.attr("output_padding"), count))
+        result = convolved_transposed(batched, weight, bias, window, groups, numbers(op.attr("output_padding"), count))
     else:
         result = convolved(batched, weight, bias, window, groups)
     return result if batched is x else reshaped(result, kind.shape)
@@ -239,7 +231,7 @@ def conv_tbc(op: Op) -> Value:
     weight = mil.transpose(value(op.operand("weight"), dtype), perm=(2, 1, 0))
     bias, pad = value(op.operand("bias"), dtype), op.attr("pad")
     assert isinstance(pad, int)
-    window = Window(_ints(weight.tensor.shape[2:], 1), (1,), (pad,), (1,))
+    window = Window(numbers(weight.tensor.shape[2:], 1), (1,), (pad,), (1,))
     return mil.transpose(convolved(x, weight, bias, window, 1), perm=(2, 0, 1))
 
 

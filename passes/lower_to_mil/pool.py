@@ -23,7 +23,7 @@ from anec.passes.lower_to_mil.movement import gathered, reshaped
 from anec.passes.lower_to_mil.padding import padded
 from anec.passes.lower_to_mil.pool_indices import first_places, indices_used, windows_side_by_side
 from anec.passes.lower_to_mil.roots import each
-from anec.passes.lower_to_mil.typing import result_type, value
+from anec.passes.lower_to_mil.typing import numbers, result_type, value
 from anec.pipeline.base import Context
 from anec.rewrite import Rule, reject, rewrite
 
@@ -61,14 +61,6 @@ def pool(kind: OpDef, x: Value, kernel: Ints, stride: Ints, pads: Pads, **more: 
     return kind(x=x, **attrs)
 
 
-def _ints(given: Attr, count: int) -> Ints:
-    items = given if isinstance(given, tuple) else (given,)
-    items = items * count if len(items) == 1 else items
-    if len(items) != count or not all(isinstance(item, int) for item in items):
-        reject(f"{given} is not {count} static numbers")
-    return tuple(item for item in items if isinstance(item, int))
-
-
 @dataclass(frozen=True, slots=True)
 class _Pooling:
     """An op's arguments, one entry a space axis."""
@@ -83,11 +75,11 @@ class _Pooling:
     @staticmethod
     def of(op: Op) -> _Pooling:
         count = int(op.defn.root.partition("pool")[2][0])
-        kernel = _ints(op.attr("kernel_size"), count)
+        kernel = numbers(op.attr("kernel_size"), count)
         # An absent stride is the kernel.
-        stride = _ints(op.attr("stride"), count) if op.attr("stride") else kernel
-        dilation = _ints(op.attr("dilation"), count) if "dilation" in op.defn.by_name else (1,) * count
-        return _Pooling(count, kernel, stride, _ints(op.attr("padding"), count), dilation, bool(op.attr("ceil_mode")))
+        stride = numbers(op.attr("stride"), count) if op.attr("stride") else kernel
+        dilation = numbers(op.attr("dilation"), count) if "dilation" in op.defn.by_name else (1,) * count
+        return _Pooling(count, kernel, stride, numbers(op.attr("padding"), count), dilation, bool(op.attr("ceil_mode")))
 
     def overhang(self, op: Op, x: Value) -> Ints | None:
         """How far the last windows stick out beyond the padding; None when the sizes are symbolic."""

@@ -25,6 +25,7 @@ from anec.dialects import mil
 from anec.ir.attrs import Literal
 from anec.ir.graph import Op, Value
 from anec.ir.types import DType
+from anec.passes.common import is_empty
 from anec.passes.lower_to_mil.index import as_result, cut_to, source
 from anec.passes.lower_to_mil.masked_writes import put_where
 from anec.passes.lower_to_mil.movement import sliced
@@ -275,7 +276,7 @@ _MODES = {
 def scatter(op: Op, ctx: Context) -> Value:
     """An update, or a reduction, for each element of the index."""
     x, index = source(op), value(op.operand("index"), DType.I32)
-    if index.tensor.is_static and 0 in index.shape:
+    if is_empty(index):
         return as_result(x, op)
     scalar = x.rank == 0
     x, index = (v if v.rank else mil.expand_dims(v, axes=(0,)) for v in (x, index))

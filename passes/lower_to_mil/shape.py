@@ -250,10 +250,6 @@ def dropout(op: Op) -> list[Value]:
     return [x, mil.fill(result_type(op, 1).static_shape, value=True)]
 
 
-def _integers(given: Attr) -> tuple[int, ...]:
-    return tuple(_integer(item) for item in (given if isinstance(given, tuple) else (given,)))
-
-
 @rewrite(each("meshgrid", "meshgrid.indexing"))
 def meshgrid(op: Op) -> list[Value]:
     """Each vector laid along its own axis and repeated along the others; ``xy`` swaps the first two."""

@@ -29,16 +29,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from anec.dialects import mil
-from anec.ir.attrs import Attr
 from anec.ir.graph import Op, Value
 from anec.ir.types import DType
 from anec.passes.lower_to_mil.constants import constant
 from anec.passes.lower_to_mil.movement import broadcast, sliced, source, transposed
 from anec.passes.lower_to_mil.roots import each
 from anec.passes.lower_to_mil.shared import as_value, carrier, flat, reshaped
-from anec.passes.lower_to_mil.typing import cast, result_type, static, value
+from anec.passes.lower_to_mil.typing import cast, numbers, result_type, static, value
 from anec.pipeline.base import Context
-from anec.rewrite import Rule, reject, rewrite
+from anec.rewrite import Rule, rewrite
 
 if TYPE_CHECKING:
     import torch
@@ -73,9 +72,6 @@ def view_scatter(op: Op, ctx: Context) -> Value:
     return as_value(cast(reshaped(written, static(type_)), type_.dtype))
 
 
-_GEOMETRY: tuple[tuple[str, Attr], ...] = (("size", ()), ("stride", ()), ("storage_offset", 0))
-
-
 @dataclass(frozen=True, slots=True)
 class _Level:
     """One axis of the memory, of which a view takes a piece, or windows.
@@ -100,7 +96,8 @@ class _Level:
 
 def _nested(op: Op, x: Value) -> Value | None:
     """A view whose steps are those of axes in one another, each a multiple of the next; None for another."""
-    size, stride, (offset,) = (_ints(op.attr(name) or given) for name, given in _GEOMETRY)
+    size, stride = (numbers(op.attr(name)) for name in ("size", "stride"))
+    (offset,) = numbers(op.attr("storage_offset") or 0)
     order = sorted((i for i in range(len(size)) if size[i] != 1 and stride[i] != 0), key=lambda i: -stride[i])
     levels = _levels([(size[i], stride[i]) for i in order])
     total = x.tensor.size if x.tensor.is_static else 0
@@ -150,12 +147,6 @@ def _levels(axes: Sequence[tuple[int, int]]) -> list[_Level]:
         at += 2 if overlaps else 1
     # The last step leaves elements out.
     return found if found and found[-1].unit == 1 else [*found, _Level(1, 1)]
-
-
-def _ints(given: Attr) -> tuple[int, ...]:
-    numbers = given if isinstance(given, tuple) else (given,)
-    whole = tuple(number for number in numbers if isinstance(number, int))
-    return whole if len(whole) == len(numbers) else reject(f"{given} is not static")
 
 
 def _numbered(x: Value) -> torch.Tensor:

@@ -217,3 +217,17 @@ def axes(given: Attr, rank: int) -> tuple[int, ...]:
         return tuple(range(rank))
     items = given if isinstance(given, tuple) else (given,)
     return tuple(sorted(axis(item, rank) for item in items))
+
+
+def numbers(given: Attr, count: int | None = None) -> tuple[int, ...]:
+    """The static whole numbers of an attribute; ``count`` of them if that is given, where one stands for all.
+
+    Raises:
+        Reject: there are others, or another count.
+    """
+    items = given if isinstance(given, tuple) else (given,)
+    items = items * count if count is not None and len(items) == 1 else items
+    found = tuple(item for item in items if isinstance(item, int))
+    if len(found) != len(items) or count not in (None, len(items)):
+        reject(f"{given} is not {'all' if count is None else count} static numbers")
+    return found

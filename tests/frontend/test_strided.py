@@ -16,6 +16,8 @@ Function = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Calls(torch.nn.Module):
+    """A function as a model; here, as errors name the file whose `forward` it is."""
+
     def __init__(self, function: Function) -> None:
         super().__init__()
         self.function = function

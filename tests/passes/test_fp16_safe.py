@@ -17,17 +17,9 @@ from anec.passes.fp16_safe import Fp16Safe
 from anec.reference.call import DOUBLE
 from anec.reference.evaluate import evaluate
 from anec.testing import assert_same_numbers, module_of, run_pass
+from lifting import Call
 
 Function = Callable[[torch.Tensor], torch.Tensor]
-
-
-class Formula(torch.nn.Module):
-    def __init__(self, function: Function) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.function(x)
 
 
 def drawn(*shape: int, scale: float = 1.0, shift: float = 0.0) -> torch.Tensor:
@@ -37,7 +29,7 @@ def drawn(*shape: int, scale: float = 1.0, shift: float = 0.0) -> torch.Tensor:
 def against_eager(function: Function, x: torch.Tensor, passes: str, **options: object) -> Metric:
     """The float16 program against float32 eager, which gets the input as float16 holds it."""
     x = x.half().float()
-    compiled = anec.compile(Formula(function), (x,), passes=passes, **options)  # type: ignore[arg-type]
+    compiled = anec.compile(Call(function), (x,), passes=passes, **options)  # type: ignore[arg-type]
     found = torch.from_numpy(next(iter(compiled.run({"x": x}).values())))
     return compare("y", found, function(x).reshape(found.shape))
 
@@ -123,7 +115,7 @@ def test_as_it_was_written(name: str) -> None:
 
 
 def test_float32_is_left_alone() -> None:
-    compiled = anec.compile(Formula(lambda x: torch.log(torch.softmax(x, -1))), (SCORES,), precision="fp32")
+    compiled = anec.compile(Call(lambda x: torch.log(torch.softmax(x, -1))), (SCORES,), precision="fp32")
     assert [op.defn.root for op in compiled.module.main] == ["softmax", "log"]
 
 
@@ -147,7 +139,7 @@ def test_what_is_close_to_a_hand_written_softmax_with_another_axis() -> None:
     def two_axes(x: torch.Tensor) -> torch.Tensor:
         return torch.exp(x) / torch.exp(x).sum((0, 1), keepdim=True)
 
-    compiled = anec.compile(Formula(two_axes), (FLAT,), precision="fp32", passes="default,ane,fp16-safe")
+    compiled = anec.compile(Call(two_axes), (FLAT,), precision="fp32", passes="default,ane,fp16-safe")
     assert "softmax" not in [op.defn.root for op in compiled.module.main]
 
 
