@@ -100,8 +100,13 @@ def main() -> None:
     parser.add_argument("--apple-timeout", type=float, default=90, metavar="SECONDS", help="for coremltools' side")
     parser.add_argument("--report", type=Path, metavar="FILE.md", help="write the results as Markdown, run nothing")
     options = parser.parse_args()
-    known = read(options.results)
+    try:
+        known = read(options.results)
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        parser.error(f"{options.results} does not hold one row of JSON a line: {error}")
     if options.report:
+        if not known:
+            parser.error(f"{options.results} holds no results to report")
         options.report.write_text(reporting.report(known))
         return
     from zoo.registry import matching
